@@ -274,8 +274,9 @@ METRICS: dict[str, Metric] = {
     ),
     'noise_normalized_median': _share(
         'Noise-normalised accuracy (median)',
-        'Median over voxels of r squared over noise ceiling, voxels with a ceiling at or below '
-        'the threshold left out: the share of the explainable variance that is explained.',
+        'Median over voxels of r squared (0 where r is negative) over noise ceiling, voxels with '
+        'a ceiling at or below the threshold left out: the share of the explainable variance that '
+        'is explained.',
         high=_NO_LIMIT,
     ),
     'voxel_r_median': _r(
@@ -294,14 +295,15 @@ METRICS: dict[str, Metric] = {
     'frame_ssim': _index('Frame SSIM', 'Structural similarity of film frames, mean over frames.'),
     'noise_normalized_mean': _share(
         'Noise-normalised accuracy (mean)',
-        'Mean over voxels of r squared over noise ceiling, the same voxels left out as for the '
-        'median.',
+        'Mean over voxels of r squared (0 where r is negative) over noise ceiling, the same '
+        'voxels left out as for the median. Chance is above 0, as squares are.',
         high=_NO_LIMIT,
     ),
     'noise_normalized_paper': _share(
         'Noise-normalised accuracy (as in the challenge)',
-        'Median over voxels of r squared over noise ceiling as the VISION code computes it: '
-        'voxels without explainable variance count as perfect. For comparison only.',
+        'Median over voxels of r squared (0 where r is negative) over noise ceiling as the VISION '
+        'code computes it: voxels without explainable variance count as perfect. For comparison '
+        'only.',
     ),
     'latent_mse': _error(
         'Latent squared error',

@@ -156,8 +156,7 @@ MAPS: dict[str, MapSpec] = {
         'r² / noise ceiling (%)',
         'Squared correlation of predicted and measured responses over what the noise allows. '
         '100 %: all that can be explained is explained (noise of the estimates can carry it above '
-        'that); 0 '
-        'also where the ceiling is too low to say.',
+        'that); 0 where the correlation is negative, and where the ceiling is too low to say.',
         'magma',
         scale=100.0,
         high=100.0,

@@ -193,18 +193,41 @@ def headline_first(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[[*rows.index[first], *rows.index[~first]]]
 
 
-def no_ceiling(row: pd.Series[Any]) -> str:
+def known_ceilings(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the metrics table without ceilings of 0: nothing can be held against these.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    """
+    return metrics.assign(ceiling=metrics['ceiling'].where(metrics['ceiling'] > 0))
+
+
+def no_ceiling(row: pd.Series[Any], *, repeated: bool = False) -> str:
     """Say in a clause why a score has no ceiling.
 
     Parameters
     ----------
     row
         Of the metrics table.
+    repeated
+        Whether ceilings of other scores of the responses are known.
     """
     if row['protocol'] == 'in-sample':
         return 'none for samples that trained the model'
-    if row['metric'] not in BOUNDED:
-        return 'none is known: noise ceilings bound responses, not what is decoded from them'
+    if row['ceiling'] <= 0:
+        return (
+            'none over all voxels, as half of them or more have a noise ceiling of 0 (see Brain)'
+        )
+    bounded = row['metric'] in BOUNDED
+    if row['metric'] in {'voxel_r2_median', 'noise_normalized_paper'} or (bounded and repeated):
+        return 'none is computed'
+    if not bounded:
+        return (
+            'none is known for this score: noise ceilings bound responses, not what is decoded '
+            'from them'
+        )
     if row['system'] == 'movie':
         return 'none without other participants who saw the films'
     return 'none without repeated stimuli'
@@ -507,7 +530,7 @@ def _draw_folds(axis: Axes, by_fold: pd.Series[float], mean: float, chance: floa
     axis.axhline(100 * mean, color=BLUE, linewidth=1, label='all samples')
     axis.axhline(100 * chance, color=RED, linewidth=1.1, linestyle='--', label='chance')
     step = max(1, len(by_fold) // 12)
-    axis.set_xticks(range(0, len(by_fold), step), [str(f) for f in by_fold.index[::step]])
+    axis.set_xticks(range(0, len(by_fold), step), [str(int(f) + 1) for f in by_fold.index[::step]])
     axis.set(xlabel='fold', ylabel='best match is right (%)', ylim=(-2, 102))
     axis.set_xlim(-0.6, len(by_fold) - 0.4)
     axis.grid(axis='y')

@@ -54,7 +54,7 @@ DRAWN = (
     'In each table: the model with its {confidence:g} % interval, p and n, and in further columns '
     'what it is compared with. Drawn: the model (filled) with its interval, baselines and '
     'references (open){marks}. Each row is on its own scale: 0 to 100 % for percent, else from '
-    'lowest to highest.'
+    'lowest to highest (for r and percent .1 or 10 points wide at least).'
 )
 NOT_DRAWN = (
     'Each table: the model with n{p}, and in further columns what it is compared with. There are '
@@ -68,6 +68,10 @@ WIDE = (
 SHUFFLED, ONE_SHUFFLE = f'{BASELINE}shuffled', ' (training pairs shuffled once per fold)'
 NOT_TESTED = 'not tested'
 NOTHING = ('', 'n/a', NOT_TESTED)
+NAMES = ('model', 'from', 'to', 'chance', 'ceiling')
+"""What is drawn of a score, in words."""
+LEAST_SPAN, PRINTED = 0.1, 3
+"""Least extent of the scale of a correlation or a share; decimals of values that are printed."""
 FEW_UNITS = 50
 """Independent units below which it is said that intervals are wide for want of them."""
 PAIRED = (
@@ -111,7 +115,8 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
             guided = shown[~hidden] if (~hidden).any() else shown
             draws = None if reader.config is None else reader.config.evaluation.n_permutations
             blocks += [tables_guide(guided, confidence, draws), READ]
-        blocks += _tables(metrics, shown[~made], shown[made], confidence, sure=sure)
+        bounded = scores.known_ceilings(shown)
+        blocks += _tables(metrics, bounded[~made], bounded[made], confidence, sure=sure)
     folded = (*_categories(reader), *_details(reader))
     if folded:
         blocks.append(Fold('Every comparison, every score, and the figures behind them', folded))
@@ -187,7 +192,7 @@ def _details(reader: Reader) -> tuple[Block, ...]:
     if reader.metrics is not None:
         # reconstructions have a section of their own
         elsewhere = scores.of_pictures(reader.metrics) | scores.of_parts(reader.metrics)
-        metrics = reader.metrics[~elsewhere]
+        metrics = scores.known_ceilings(reader.metrics[~elsewhere])
         if metrics['difference'].notna().any():
             confidence = confidence_of(reader)
             blocks.append(comparison_table(reader.metrics, metrics, confidence))
@@ -290,7 +295,7 @@ def tables_guide(
     """
     own = rows[~rows['model'].map(scores.is_baseline)]
     owns = [row for _, row in own.iterrows()]
-    ceilings = bool(rows['ceiling'].notna().any())
+    ceilings = bool((rows['ceiling'] > 0).any())
     marks = ', chance (upright stroke)' + (', noise ceiling (diamond)' if ceilings else '')
     drawn = DRAWN.format(confidence=100 * confidence, marks=marks)
     n, units = _units_of(own)
@@ -368,10 +373,20 @@ def _tests(rows: Iterable[pd.Series[Any]], n: int | None = None) -> str:
     return f'p: {known}{draws}.' if known else ''
 
 
-def _lacking(rows: Iterable[pd.Series[Any]]) -> str:
-    """Say why scores have no ceiling, where one has none."""
-    why = dict.fromkeys(scores.no_ceiling(row) for row in rows if not np.isfinite(row['ceiling']))
-    return f'Ceiling: {"; ".join(why)}.' if why else ''
+def _lacking(rows: Sequence[pd.Series[Any]]) -> str:
+    """Say why scores have no ceiling, where one has none, and of which that is true."""
+    repeated = any(row['ceiling'] >= 0 for row in rows)
+    why: dict[str, list[str]] = {}
+    for row in rows:
+        if not row['ceiling'] > 0:
+            titles = why.setdefault(scores.no_ceiling(row, repeated=repeated), [])
+            titles += [x for x in (scores.title_of(row),) if x not in titles]
+    if not why:
+        return ''
+    if len(why) == 1 and not repeated:
+        return f'Ceiling: {next(iter(why))}.'
+    lines = (f'{reason} [{", ".join(titles)}]' for reason, titles in why.items())
+    return f'Ceiling: {"; ".join(lines)}.'
 
 
 def _column_of(model: str) -> str:
@@ -474,22 +489,26 @@ def _interval(row: pd.Series[Any], group: pd.DataFrame) -> Interval:
     others = group.loc[group['model'] != row['model'], 'value'].dropna().to_numpy(dtype=float)
     keys = ('value', 'ci_low', 'ci_high', 'chance', 'ceiling')
     known = {key: float(row[key]) for key in keys}
+    says = [
+        f'{name} {metric.write(value)}'
+        for name, value in zip(NAMES, known.values(), strict=True)
+        if np.isfinite(value)
+    ]
+    # what is printed alike is drawn in one place
+    known = {key: round(value, PRINTED) for key, value in known.items()}
+    others = np.round(others, PRINTED)
     low, high = metric.low, metric.high
     if not (metric.share and np.isfinite([low, high]).all()):
         values = np.array([*known.values(), *others])
         values = values[np.isfinite(values)]
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        lacking = LEAST_SPAN - (high - low) if metric.unit in {'r', 'share'} else 0.0
+        low, high = low - max(lacking, 0.0) / 2, high + max(lacking, 0.0) / 2
     width = high - low or 1.0
     places = {
         key: float(np.clip((value - low) / width, 0, 1)) if np.isfinite(value) else None
         for key, value in known.items()
     }
-    names = ('model', 'from', 'to', 'chance', 'ceiling')
-    says = [
-        f'{name} {metric.write(value)}'
-        for name, value in zip(names, known.values(), strict=True)
-        if np.isfinite(value)
-    ]
     return Interval(
         places['value'],
         places['ci_low'],
@@ -536,7 +555,7 @@ def _null(reader: Reader) -> Iterable[Block]:
         'null',
         scores.plot_null(values, null.observed, null.metric, chance),
         f'{NULLS.get(test, NULLS["n/a"]).format(n=values.size)} '
-        f'(grey; largest: {largest}) and the observed score (blue: {observed}). p counts '
+        f'(bars; largest: {largest}) and the observed score (line: {observed}). p counts '
         f'the observed score among them, so it is never less than 1/{values.size + 1}.',
         f'Histogram of {values.size} permutations; observed {observed}.',
     )
@@ -555,7 +574,7 @@ def _ranks(reader: Reader) -> Iterable[Block]:
         'ranks',
         scores.plot_ranks(reader.predictions),
         f'{"Left: how" if folds else "How"} often the true stimulus is among the k best '
-        f'candidates (blue) and how often it would be by guessing (red).{folds}',
+        f'candidates (solid) and how often it would be by guessing (dashed).{folds}',
         f'Ranks of {len(reader.predictions)} held-out samples.',
     )
 

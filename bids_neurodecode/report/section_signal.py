@@ -96,7 +96,8 @@ SCORED = ('pearsonr', 'network_r', 'accuracy')
 """Maps of a score of each voxel, the one that is told of first."""
 BEST = (
     'Where in the brain: {title} is highest in {places} (median {label} over the voxels of each '
-    'of {n} regions; {middle:.2f} over all voxels).'
+    'of {n} regions; {middle:.2f} over all voxels). No p value or interval of '
+    'these medians is given here.'
 )
 BEST_PLACES = 3
 MOST_PLACES = 6

@@ -150,7 +150,7 @@ def make_headline(
     metric = metric_of(name)
     known = math.isfinite(row['chance'])
     facts = [('chance', write_score(name, float(row['chance'])) if known else 'not known')]
-    if math.isfinite(row['ceiling']):
+    if row['ceiling'] > 0:
         facts.append(('noise ceiling', write_score(name, float(row['ceiling']))))
     else:
         # why is said once, above the tables of scores
@@ -513,6 +513,9 @@ def score_verdict(
     if side is None and not has_p:
         why = f'not tested: {few}' if few else 'it was not tested against chance'
         return Verdict('info', f'{against}; {why}.', short='not tested')
+    if side == 0 and not has_p:
+        why = f'the {100 * confidence:g} % interval {span} includes it, and there is no p value'
+        return Verdict('info', f'{against}; not tested: {why}.', short='not tested')
     tone: Tone = 'info'
     if side == 1 and significant and metric.unit == 'r' and low <= 0:
         # chance of a biased comparison can be negative: a correlation of 0 is no success

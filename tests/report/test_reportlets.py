@@ -384,6 +384,7 @@ def test_ranks_and_folds(predictions: pd.DataFrame) -> None:
     assert left.lines[0].get_ydata().tolist() == pytest.approx([50, 200 / 3, 100])
     assert left.lines[1].get_ydata().tolist() == pytest.approx([100 / 3, 200 / 3, 100])
     assert right.lines[0].get_ydata().tolist() == [100, 0]
+    assert [x.get_text() for x in right.get_xticklabels()] == ['1', '2'], 'folds are from 1 on'
     shared = predictions.assign(identified=[1, 1, 0.5, 0, 0, 0], rank=[1, 1, 1.5, 2, 3, 3])
     assert len(scores.plot_ranks(predictions.assign(fold=0)).axes) == 1
     assert scores.plot_ranks(shared).axes[0].lines[0].get_ydata()[0] == pytest.approx(250 / 6)

@@ -12,7 +12,12 @@ from bids_neurodecode.levels.headlines import _lines
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.quality import RunMotion
 from bids_neurodecode.report.results import SplitResults, VoxelResults
-from bids_neurodecode.report.section_scores import comparison_table, metrics_table, tables_guide
+from bids_neurodecode.report.section_scores import (
+    _interval,
+    comparison_table,
+    metrics_table,
+    tables_guide,
+)
 from bids_neurodecode.report.verdicts import (
     BETTER,
     DECODED,
@@ -72,6 +77,7 @@ def compared(**row):
         (0.51, 0.67, 0.2, 'info', 'p and interval disagree', DISAGREE_SHORT),
         (0.51, 0.67, 0.001, 'good', 'chance (95 % interval 51.0 % to 67.0 %, p =', BETTER),
         (0.41, 0.67, 0.2, 'caution', 'cannot be told from chance', NEITHER),
+        (0.41, 0.67, None, 'info', 'there is no p value', 'not tested'),
         (None, None, 0.001, 'info', 'no interval stands beside it', 'no interval: no claim'),
         (0.51, 0.67, None, 'info', 'no p value stands beside it', 'no p value: no claim'),
     ],
@@ -464,3 +470,34 @@ def test_motion_says_the_mean_the_largest_and_what_counts_as_good() -> None:
     restless = motion_verdict([run('run-01', 0.6, 0.1)])
     assert restless is not None
     assert restless.tone == 'caution'
+
+
+def test_a_ceiling_of_0_is_left_out_and_each_score_says_its_own_reason(tmp_path):
+    base = {'system': 'encoding', 'space': 'single-trial'}
+    metrics = table(
+        tmp_path,
+        base | {'metric': 'voxel_r_median', 'ceiling': 0.0},
+        base | {'metric': 'voxel_r_mean'},
+        base | {'metric': 'noise_normalized_mean', 'ceiling': 1.0},
+    )
+    assert scores.known_ceilings(metrics)['ceiling'].isna().tolist() == [True, True, False]
+    said = ' '.join(tables_guide(metrics).paragraphs)
+    assert 'noise ceiling of 0' in said
+    assert 'none is computed [Voxel-wise correlation (mean)]' in said
+    assert 'without repeated stimuli' not in said, 'a ceiling is known, so stimuli were repeated'
+    facts = dict(make_headline(metrics.iloc[0], 0.95, 1).facts)
+    assert 'noise ceiling' not in facts
+    assert 'ceiling of 0' in facts['ceiling']
+
+
+def test_what_is_printed_alike_is_drawn_in_one_place(tmp_path):
+    r2 = {'system': 'encoding', 'space': 'single-trial', 'metric': 'voxel_r2_median'}
+    tiny = table(tmp_path, r2 | {'value': -5e-7, 'chance': 0.0}).iloc[0]
+    drawn = _interval(tiny, pd.DataFrame([tiny]))
+    assert drawn.value == drawn.chance == 0.5
+    near = table(tmp_path, r2 | {'value': 0.01, 'chance': 0.0}).iloc[0]
+    drawn = _interval(near, pd.DataFrame([near]))
+    assert drawn.value - drawn.chance == pytest.approx(0.1), '1 of 10 points'
+    far = table(tmp_path, r2 | {'value': 0.3, 'chance': 0.0}).iloc[0]
+    drawn = _interval(far, pd.DataFrame([far]))
+    assert (drawn.chance, drawn.value) == (0, 1)

@@ -67,8 +67,8 @@ NO_CEILING = (
     'No stimulus is repeated, so there is no noise ceiling and scores are not noise-normalised.'
 )
 EXCLUDED = (
-    'Noise-normalised scores leave out {share:.0%} of the voxels, whose noise ceiling is not '
-    'above {threshold:g}.'
+    'Noise-normalised scores of {space} responses leave out {share:.0%} of the voxels, whose '
+    'noise ceiling is not above {threshold:g}.'
 )
 WIDENED = (
     'Each pair of folds predicts one another: permuted scores were widened by the root of 2 '
@@ -429,6 +429,6 @@ class _Run:
             notes.append(NO_CEILING)
         else:
             share, threshold = maps.share_excluded, judge.threshold
-            notes.append(EXCLUDED.format(share=share, threshold=threshold))
+            notes.append(EXCLUDED.format(space=maps.space, share=share, threshold=threshold))
             notes += ceiling_notes(self.split.table)
         return tuple(notes)

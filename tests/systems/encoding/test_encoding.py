@@ -130,7 +130,10 @@ def test_honest_and_paper_scores_differ_where_there_is_no_signal(tuned_result):
     kept = np.isfinite(found.maps.noise_normalized)
     assert honest.n == kept.sum() < 60
     assert found.maps.share_excluded == pytest.approx(1 - kept.mean())
-    assert any('leave out' in note for note in found.warnings)
+    assert any(f'of {found.maps.space} responses leave out' in note for note in found.warnings)
+    r = found.maps.r
+    negative = (r < 0) & np.isfinite(found.maps.noise_normalized)
+    assert not found.maps.noise_normalized[negative].any(), 'the wrong way round explains nothing'
     paper = value(found, 'noise_normalized_paper')
     assert paper.n == 60
     assert paper.value != pytest.approx(100 * honest.value)

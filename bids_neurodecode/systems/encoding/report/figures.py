@@ -107,7 +107,7 @@ def _draw_ceiling(
     else:
         for chosen, color, label in (
             (~significant, GREY, 'not above chance'),
-            (significant, BLUE, 'FDR < .05'),
+            (significant, ORANGE, 'FDR < .05'),
         ):
             axis.plot(
                 ceiling[chosen],
@@ -148,7 +148,8 @@ def plot_regions(rows: pd.DataFrame) -> Figure:
     axis.barh(y, values, color=BLUE, alpha=0.75, height=0.7, label='median over voxels')
     known = np.isfinite(shown[['ci_low', 'ci_high']].to_numpy(dtype=float)).all(axis=1)
     axis.hlines(y[known], shown['ci_low'][known], shown['ci_high'][known], color='black', lw=1.3)
-    ceiling = shown['ceiling'].to_numpy(dtype=float)
+    ceiling = shown['ceiling'].to_numpy(dtype=float, copy=True)
+    ceiling[~(ceiling > 0)] = np.nan  # what noise leaves nothing of bounds nothing
     axis.plot(ceiling, y, 'D', color=ORANGE, markersize=5, label='highest possible (median)')
     axis.axvline(0, color=RED, linestyle='--', linewidth=1.1, label='chance')
     names = [

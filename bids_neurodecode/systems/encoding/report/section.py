@@ -14,9 +14,11 @@ from bids_neurodecode.report import brain, film, pictures
 from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import EncodingResults
+from bids_neurodecode.report.scores import write_p
 from bids_neurodecode.report.section_signal import load_map, sheet_of
 from bids_neurodecode.report.slices import canonical
 from bids_neurodecode.report.style import shorten
+from bids_neurodecode.report.verdicts import ALPHA
 from bids_neurodecode.signals.clean import PERCENT, short_units
 from bids_neurodecode.spaces import like, load_image, sidecar_of
 from bids_neurodecode.systems.encoding.report import figures as encoding
@@ -37,6 +39,17 @@ NAMES = {
 SPACES = {'single-trial': 'single trials', 'repeat-average': 'averages of repeats'}
 DETAILS = ('unique', 'curves', 'measuredglass', 'predictedglass')
 FOLDED = 'Glass brains, maps of single feature spaces, learning curves'
+COARSE = (
+    ' With {n_permutations:,} permutations the smallest possible p is {least}: {found}. Raise '
+    'evaluation.n_permutations.'
+)
+MANY_AT_ONCE = 0.1
+"""Share of the voxels: where more of them have to be found at once, it is said."""
+NEGATIVE = (
+    'The correlation is negative in {n:,} of {total:,} voxels ({share:.1f} %). In '
+    'noise-normalised accuracy, which squares it, these count as 0: its sign is lost, and its '
+    'chance level is above 0.'
+)
 FEW_PICTURES = 5
 """With fewer, predictions are not shown as differences from their mean."""
 N_PREDICTED = 3
@@ -69,7 +82,9 @@ def encoding_section(reader: Reader) -> tuple[Block, ...]:
     folded = tuple(block for block in shown if _is_detail(block))
     main = tuple(block for block in shown if block not in folded)
     more = (Fold(FOLDED, folded),) if folded else ()
-    return (Bullets(_facts(found)), *main, *more)
+    null = reader.results.null
+    draws = 0 if null is None else np.load(null.values, mmap_mode='r', allow_pickle=False).size
+    return (Bullets(_facts(found, draws)), *main, *more)
 
 
 def _is_detail(block: Block) -> bool:
@@ -77,7 +92,7 @@ def _is_detail(block: Block) -> bool:
     return isinstance(block, Plot) and any(f'desc-{name}' in block.name for name in DETAILS)
 
 
-def _facts(found: EncodingResults) -> tuple[str, ...]:
+def _facts(found: EncodingResults, n_permutations: int) -> tuple[str, ...]:
     size = '' if found.n_parameters is None else f', {found.n_parameters:,} parameters'
     inside = int(_mask(found).sum())
     bands = ', '.join(found.bands)
@@ -89,12 +104,31 @@ def _facts(found: EncodingResults) -> tuple[str, ...]:
         facts.append(
             f'{n:,} voxels ({100 * n / inside:.1f} %) are predicted better than chance '
             '(permutation p, false discovery rate below .05).'
+            + _resolution(n, inside, n_permutations)
         )
+    if 'noisenormalized' in found.maps:
+        n = int((_values(found, 'pearsonr') < 0).sum())
+        facts.append(NEGATIVE.format(n=n, total=inside, share=100 * n / inside))
     facts.append(
         f'Predicted responses of {found.n_pictures} images: {found.betas.name}, one volume per '
         f'row of {found.betas_table.name}.'
     )
     return tuple(facts)
+
+
+def _resolution(n_found: int, n_voxels: int, n_permutations: int) -> str:
+    """Say how many voxels must reach the smallest p for any to be found, if these are many."""
+    least = 1 / (n_permutations + 1)
+    # Benjamini and Hochberg: k voxels at the smallest p pass if p n_voxels / k is below the rate
+    needed = n_voxels * round(1 / ALPHA) // (n_permutations + 1) + 1
+    if n_permutations == 0 or needed == 1 or (n_found and needed <= MANY_AT_ONCE * n_voxels):
+        return ''
+    says = f'a voxel can be found only if {needed:,} of {n_voxels:,} reach it at once'
+    return COARSE.format(
+        n_permutations=n_permutations,
+        least=write_p(least),
+        found=says if needed <= n_voxels else 'no voxel can be found',
+    )
 
 
 def _accuracy(reader: Reader, found: EncodingResults) -> Iterable[Block]:
@@ -107,8 +141,8 @@ def _accuracy(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     if ceiling is not None:
         text = (
             'Left: correlation of predicted and measured responses against the highest that the '
-            'noise of the responses allows, one dot per voxel; on the red line, all that can '
-            'be explained is explained. Right: '
+            'noise of the responses allows, over voxels; on the solid line, all that can be '
+            'explained is explained. Right: '
         )
     significant = np.zeros(r.shape, dtype=bool)
     if 'significant' in found.maps:
@@ -116,10 +150,10 @@ def _accuracy(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     yield reader.plot(
         'accuracy',
         encoding.plot_accuracy(r, ceiling, significant, null),
-        f'{text}Correlations of all voxels (blue; median {np.median(r):.3f}, best '
-        f'{r.max():.3f}), of those that are above chance (orange, where there are any), and of '
-        'permuted pairings of predictions and responses (grey). By chance half of the voxels lie '
-        'below 0.',
+        f'{text}Correlations of all voxels (outline; median {np.median(r):.3f}, best '
+        f'{r.max():.3f}), of those that are above chance (FDR < .05, where there are any), and of '
+        'permuted pairings of predictions and responses. By chance half of the voxels lie below '
+        '0.',
         f'Correlations of {r.size} voxels, median {np.median(r):.3f}.',
     )
 
@@ -143,8 +177,9 @@ def _regions(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         'regions',
         encoding.plot_regions(rows),
         f'{which} of the atlas by the median correlation of their voxels (number in brackets). '
-        'Black: confidence interval over held-out samples; orange: median of the highest '
-        'possible correlation; red: chance. All scores of regions are in the table of metrics.',
+        'Lines: confidence intervals over held-out samples (medians were not tested where the '
+        'table of metrics has no p); diamonds: median of the highest possible correlation, where '
+        'that is above 0; dashed: chance. All scores of regions are in the table of metrics.',
         f'Median correlation of {len(rows)} regions.',
     )
 
