@@ -445,6 +445,8 @@ def test_a_partition_has_figures(tmp_path):
     bands = ('gabor', 'clip')
     maps = {name: save(name, 0.1 * rng.random(shape)) for name in ('pearsonr', 'sharedvariance')}
     maps['significant'] = save('significant', np.ones(shape))
+    r = rng.random(shape) - 0.3
+    maps['pearsonr'], maps['noisenormalized'] = save('r', r), save('n', np.maximum(r, 0) ** 2)
     for band in bands:
         maps[f'uniquevariance-{band}'] = save(f'u-{band}', 0.1 * rng.random(shape))
         maps[f'unique-{band}'] = save(f's-{band}', rng.random(shape) > 0.5)
@@ -479,6 +481,9 @@ def test_a_partition_has_figures(tmp_path):
     assert {'partition', 'uniquegabor', 'uniqueclip', 'volumes'} <= plots(blocks).keys()
     facts = ' '.join(blocks[0].items)
     assert f'{mask.sum()} voxels (100.0 %)' in facts
+    assert f'negative in {(r[mask] < 0).sum()} of {mask.sum()} voxels' in facts
+    caption = plots(blocks)['accuracy'].caption
+    assert not any(color in caption for color in ('blue', 'orange', 'red ', 'grey'))
 
 
 @pytest.mark.real
