@@ -92,7 +92,8 @@ def things(root: Path, other: bool) -> Tree:
             [3.0, 0.5, 'exp', 299, 12, 'n/a', 741.0, 12.0, 'n/a', f'{concepts[0]}/a_{run}s.jpg'],
             [12.0, 0.5, 'catch', 721, 96, 'n/a', 'n/a', 'n/a', 1.611, 'catch096.jpg'],
             [21.0, 0.5, 'exp', 300, 12, 'n/a', 742.0, 12.0, 'n/a', f'{concepts[1]}/b_{run}s.jpg'],
-            [30.0, 0.5, 'test', 92, 1, 4, 13.0, 1.0, 'n/a', f'{concepts[0]}/test_14n.jpg'],
+            [28.5, 0.5, 'test', 92, 1, 4, 13.0, 1.0, 'n/a', f'{concepts[0]}/test_14n.jpg'],
+            [34.5, 0.5, 'test', 93, 1, 5, 14.0, 1.0, 'n/a', f'{concepts[1]}/test_15s.jpg'],
         ]
         stem = f'sub-{sub}_ses-{ses}_task-things_run-{run}'
         tree.events(stem, header, rows)
@@ -104,7 +105,7 @@ def things(root: Path, other: bool) -> Tree:
         f'sub-{sub}_ses-{ses}_task-6cat_run-01', 'onset|duration|trial_type', [[15, 15, 'words']]
     )
     tree.run(f'sub-{sub}_ses-{ses}_task-6cat_run-01', 28, 1.5)
-    tree.stimuli, tree.test = 5, {'test_14n.jpg'}
+    tree.stimuli, tree.test = 6, {'test_14n.jpg', 'test_15s.jpg'}
     return tree
 
 
@@ -146,7 +147,10 @@ def generic_object_decoding(root: Path, other: bool) -> Tree:
     )
     shown = {
         'perceptionTraining01': ('n02766534_15976', 'n01970164_28566'),
-        'perceptionTest01' if not other else 'perceptionTest07': ('n03626115_19498',),
+        'perceptionTest01' if not other else 'perceptionTest07': (
+            'n03626115_19498',
+            'n03954393_10038',
+        ),
     }
     if other:
         shown = {ses: tuple(f'n1{x[2:]}' for x in names) for ses, names in shown.items()}
@@ -168,7 +172,7 @@ def generic_object_decoding(root: Path, other: bool) -> Tree:
     header = 'onset|duration|trial_no|event_type|category_id|category_name'
     tree.events(stem, header, [[0, 33, 1, 'cue', 2950256, 'n02950256']])
     tree.run(stem, 16, 3.0)
-    tree.stimuli = 3
+    tree.stimuli = 4
     return tree
 
 
@@ -181,7 +185,7 @@ def deep_image_reconstruction(root: Path, other: bool) -> Tree:
     )
     shown = {
         'perceptionNaturalImageTraining01': ('n01639765_47681', 'n12596148_6386'),
-        'perceptionNaturalImageTest01': ('n03954393_10038',),
+        'perceptionNaturalImageTest01': ('n03954393_10038', 'n03626115_19498'),
         'perceptionArtificialImage01': ('colorExpStim19_yellow_+',),
     }
     if other:
@@ -197,7 +201,7 @@ def deep_image_reconstruction(root: Path, other: bool) -> Tree:
         for name in names:
             tree.image(f'{name}{".tiff" if "color" in name else ".JPEG"}')
     tree.test = {f'{name}.JPEG' for name in shown['perceptionNaturalImageTest01']}
-    tree.stimuli = 4
+    tree.stimuli = 5
     return tree
 
 
