@@ -39,10 +39,8 @@ HOW_TO_READ = (
     '{chosen}. Made from {source}. What looks alike in all columns was not read from the brain. '
     'Click an image to enlarge it, and again to go back.'
 )
-RANKED = (
-    'the best, the median and the worst by {score}; of samples that score the same, the earliest '
-    'is taken among the best, the latest among the worst'
-)
+RANKED = 'the best, the median and the worst by {score}'
+TIES = '; images that score the same are ranked by pixel correlation'
 AT_RANDOM = (
     'drawn at random, because the score by which they would be ranked cannot be told from chance, '
     'so that best and worst would mean nothing. Below each: {score}'
@@ -147,7 +145,8 @@ def _how_chosen(examples: pd.DataFrame) -> str:
     if (examples['kind'] == 'random').any():
         below = 'below each: ' if '%' in score else ' (below each)'
         return AT_RANDOM.format(score=score.replace(below, ''))
-    return RANKED.format(score=score)
+    ties = TIES if 'pixcorr_final' in examples and score != BY['pixcorr_final'] else ''
+    return RANKED.format(score=score) + ties
 
 
 def _no_order(reader: Reader, metric: str, space: str | None = None) -> str:

@@ -235,6 +235,7 @@ def test_ranks_that_mean_nothing_are_not_shown_as_such(
     )
     assert [title for title, _ in ranked.groups] == ['Best', 'Median', 'Worst']
     assert ranked.notes[0] == 'a.png: 25 %'
+    assert ('same are ranked by pixel correlation' in ranked.caption) == ('pixcorr_final' in table)
     assert drawn.groups == (('Drawn at random', 4),)
     assert 'drawn at random, because the score by which they would be ranked' in drawn.caption
     row = {'system': 'reconstruction', 'model': 'ridge', 'protocol': 'x', 'split': 'test'}

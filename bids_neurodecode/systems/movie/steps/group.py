@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,33 +193,30 @@ def compare_with(
     """
     from bids_neurodecode.systems.movie.agreement import compare
 
-    file = folder / 'others.npy'
-    others, n_others = others_of(total, label, plan.table, mask, responses, file)
     _, columns = places(total, plan.table, mask)
-    found = compare(
-        responses,
-        others,
-        plan.split,
-        config.selection,
-        n_participants=n_others + 1,
-        rng=np.random.default_rng(config.seed),
-        within=within,
-        snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
-    )
-    del others
-    file.unlink()
-    return found
+    with others_of(total, label, plan.table, mask, responses, folder) as (others, n_others):
+        return compare(
+            responses,
+            others,
+            plan.split,
+            config.selection,
+            n_participants=n_others + 1,
+            rng=np.random.default_rng(config.seed),
+            within=within,
+            snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
+        )
 
 
+@contextmanager
 def others_of(
     total: Total,
     label: str,
     table: pd.DataFrame,
     mask: VoxelMask,
     responses: npt.NDArray[np.float32],
-    file: Path,
-) -> tuple[npt.NDArray[np.float32], int]:
-    """Return the mean of the other participants, mapped, and how many they are.
+    folder: Path,
+) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+    """Yield the mean of the other participants, and how many they are.
 
     Parameters
     ----------
@@ -232,17 +230,19 @@ def others_of(
         Voxels of the analysis.
     responses
         Shape (n_samples, n_voxels).
-    file
-        That the mean is kept in (``.npy``), of the same shape.
+    folder
+        Where the mean is kept meanwhile.
     """
     from bids_neurodecode.systems.movie.agreement import mean_of_others
 
+    file = folder / 'others.npy'
     others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
     rows, columns = places(total, table, mask)
     inside = label in total.labels
     n_others = len(total.labels) - inside
     mean_of_others(responses, total.values, rows, columns, n_others, others, own_in_total=inside)
-    return others, n_others
+    yield others, n_others
+    file.unlink()
 
 
 def save_compared(

@@ -68,12 +68,10 @@ def shared_responses(
             total = get_total(sources, Path(sums), key)
             notes = (*notes, *total.notes)
             n_participants = len(total.labels)
-            file = folder / 'others.npy'
-            others, _ = others_of(total, participant.label, plan.table, mask, responses, file)
-            isc = agreement(responses, others, showings_of(plan.table), what='aligned').r
+            label, table = participant.label, plan.table
+            with others_of(total, label, table, mask, responses, folder) as (others, _):
+                isc = agreement(responses, others, showings_of(table), what='aligned').r
             maps.append(save_map(folder / 'isc.nii.gz', mask, isc))
-            del others
-            file.unlink()
     return {
         'agreement_maps': maps,
         'shared_info': {'notes': list(notes), 'n_participants': n_participants},
