@@ -129,6 +129,22 @@ def test_fewer_than_six_contents_are_too_few(samples, features):
     assert {s.p for s in judged.scores} == {None}
 
 
+def test_repeats_of_new_images_are_exchanged_together(samples, features):
+    decoder = reconstruction.fit(samples, features, reconstruction.DecoderSettings(ridge=RIDGE))
+    table = pd.DataFrame({'stimulus': np.repeat(NAMES[:7], 2), 'run': 0})
+    equal = np.repeat(samples.values[:7], 2, axis=0)
+    found = apply_decoder(
+        decoder,
+        Samples(Responses(equal, samples.responses.mask), table),
+        features,
+        EvaluationSettings(n_permutations=20, n_bootstrap=0),
+        np.random.default_rng(0),
+    )
+    # both repeats of an image are right, or both are wrong
+    assert np.ptp(found.null) > 0
+    np.testing.assert_allclose(7 * found.null, np.rint(7 * found.null), atol=1e-9)
+
+
 def test_exchanged_labels_of_copies_stay_together(samples):
     split = split_by_group(samples.table, 'stimulus', n_folds=4)
     parts = [samples.fold(fold) for fold in split]

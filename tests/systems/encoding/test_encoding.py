@@ -1,6 +1,7 @@
 """Image encoding: planted tuning, honest scores, leaks, nulls, round trips."""
 
 import json
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,11 @@ import pytest
 from bids_neurodecode import mapped
 from bids_neurodecode.config import Config, EvaluationSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.evaluation.partition import partition_variance
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.encoding import recipe as encoding_recipe
 from bids_neurodecode.systems.encoding.applying import apply_encoder
 from bids_neurodecode.systems.encoding.encoders import (
     EncoderSettings,
@@ -217,13 +220,22 @@ def test_a_trained_model_is_judged_from_three_new_images_on(tuned_result, n, jud
         assert set(applied.samples['stimulus']) == set(names(150)[:n])
 
 
-def test_banded_model_and_partition():
+def test_banded_model_and_partition(monkeypatch):
     """Each half of the tuned voxels is explained by its own feature space and no other."""
+    units = []
+
+    def spy(*arrays, **options):
+        units.extend(options['units'])
+        return partition_variance(*arrays, **options)
+
+    monkeypatch.setattr(encoding_recipe, 'partition_variance', spy)
     samples, spaces = planted(bands=2, n=160, ncsnr=2.0)
     settings = EncoderSettings.of(
         config(), model='banded', partition=True, baseline=False, n_mixtures=8
     )
     found = encode(samples, spaces, settings=settings)
+    shown = samples.table['stimulus'].to_numpy()[found.rows]
+    assert len(set(zip(units, shown, strict=True))) == len(set(units)) == 160
     part = found.partition
     first, second, noise = slice(0, 20), slice(20, 40), slice(40, 60)
     assert np.median(part.unique['a'][first]) > 0.5
@@ -244,6 +256,23 @@ def test_banded_model_and_partition():
     np.testing.assert_array_equal(
         predict(rebuilt, spaces, names(5)), predict(found.encoder, spaces, names(5))
     )
+
+
+def test_repeats_are_exchanged_together():
+    """Of repeats that are equal, each exchange is one of the 720 of six held-out images."""
+    samples, spaces = planted(n=30, n_voxels=10, tuned=10)
+    _, first, image = np.unique(samples.table['stimulus'], return_index=True, return_inverse=True)
+    equal = Samples(Responses(samples.values[first][image], samples.responses.mask), samples.table)
+    settings = EncoderSettings.of(config(), baseline=False)
+    found = encode(equal, spaces, n_folds=1, settings=settings, ncsnr=np.ones(10))
+    _, once = np.unique(samples.table['stimulus'].to_numpy()[found.rows], return_index=True)
+    assert len(once) == 6
+    a, b = equal.values[found.rows[once]], found.predictions[once]
+    a, b = (x - x.mean(axis=0) for x in (a, b))
+    a, b = (x / np.linalg.norm(x, axis=0) for x in (a, b))
+    all_of = np.array([(a * b[list(p)]).sum(axis=0).mean() for p in permutations(range(6))])
+    null = found.evaluation.nulls[f'{SINGLE_TRIAL}/voxel_r_mean']
+    assert np.abs(null[:, None] - all_of).min(axis=1).max() < 1e-5
 
 
 def test_averaged_training_and_given_ceiling():

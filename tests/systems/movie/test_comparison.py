@@ -54,6 +54,19 @@ def test_the_difference_is_that_of_the_mean_correlations():
     assert (back.mean, back.p) == (pytest.approx(-found.mean), pytest.approx(found.p))
 
 
+def test_levels_of_presentations_are_no_difference():
+    samples, _, rows, a, b = world(0.5)
+    test = np.flatnonzero(rows % (N // 2) >= N // 4)
+    split = Split('time', (Fold(np.setdiff1d(rows, test), test),), samples.table)
+    other = np.where(rows >= N // 2, 20, 0)[:, None].astype(np.float32)
+    shifted = Samples(Responses(samples.values + other, samples.responses.mask), samples.table)
+    plain, level = (
+        compared(x, split, test, first[test], b[test])
+        for x, first in ((samples, a), (shifted, a + other))
+    )
+    assert level.mean == pytest.approx(plain.mean, abs=1e-5)
+
+
 def test_folds_that_train_each_other_widen_the_interval():
     whole = compared(*world(0.5))
     one = compared(*world(0.5, n_folds=1))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.config import Config
+from bids_neurodecode.config import Config, SelectionSettings
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.evaluation import images, metrics
 from bids_neurodecode.evaluation.images import ssim_table
@@ -277,6 +277,20 @@ def test_nothing_that_was_fitted_depends_on_held_out_pictures_or_responses():
     c, _ = run(other, pictures)
     rows = a.pictures.table['stimulus'] != samples.table['stimulus'].iloc[test[0]]
     np.testing.assert_array_equal(a.pictures.initial[rows], c.pictures.initial[rows])
+
+
+def test_voxels_of_a_fold_do_not_depend_on_held_out_responses():
+    samples, pictures = world(n_stimuli=24)
+    top = {'measure': 'ncsnr', 'rule': 'top', 'fraction': 0.5}
+    config = config_of().model_copy(update={'selection': SelectionSettings(**top)})
+    whole, split = run(samples, pictures, config)
+    values, test = samples.values.copy(), split.folds[0].test
+    values[test] = 50 * np.random.default_rng(3).normal(size=values[test].shape)
+    other, _ = run(
+        Samples(Responses(values, samples.responses.mask), samples.table), pictures, config
+    )
+    np.testing.assert_array_equal(other.fold_selections[0].keep, whole.fold_selections[0].keep)
+    assert (other.selection.keep != whole.selection.keep).any()
 
 
 def test_same_seed_same_result_and_another_seed_another_noise():
