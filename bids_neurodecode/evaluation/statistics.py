@@ -179,36 +179,38 @@ def random_phases(n_samples: int, n_draws: int, rng: np.random.Generator) -> Flo
     return angles
 
 
-def phase_factors(
-    angles: FloatArray, rows: npt.ArrayLike, n_samples: int
+def phase_surrogates(
+    series: FloatArray, angles: FloatArray, rows: npt.ArrayLike
 ) -> npt.NDArray[np.float32]:
-    """Return what the spectrum of a series is multiplied by to get rows of its surrogates.
+    """Return rows of surrogates of series, without their means.
 
     Parameters
     ----------
+    series
+        Shape (n_samples, n_series).
     angles
-        Of :func:`random_phases`, (n_draws, n_frequencies).
+        Of :func:`random_phases`, (n_draws, n_frequencies); the same for all series.
     rows
         Which samples of the surrogates, (n_rows,).
-    n_samples
-        Length of the series.
 
     Returns
     -------
     numpy.ndarray
-        Shape (n_draws, n_rows, 2 * n_frequencies): its product with the real parts of the
-        spectrum (:func:`numpy.fft.rfft`), then the imaginary parts, is the surrogate without its
-        mean.
+        Shape (n_draws, n_rows, n_series).
     """
-    frequencies = np.arange(angles.shape[1])
-    turns = (np.asarray(rows)[:, None] * frequencies % n_samples) / n_samples
-    weights = np.full(len(frequencies), 2.0 / n_samples)
-    weights[0] = 0.0
-    if n_samples % 2 == 0:
-        weights[-1] = 1.0 / n_samples
-    at = (angles[:, None, :] + 2 * np.pi * turns).astype(np.float32)
-    scale = weights.astype(np.float32)
-    return np.concatenate([np.cos(at) * scale, -np.sin(at) * scale], axis=-1)
+    from scipy.fft import rfft
+
+    n_samples, frequencies = len(series), np.arange(angles.shape[1])
+    weights = np.where(2 * frequencies == n_samples, 1.0, 2.0) * (frequencies > 0) / n_samples
+    at = 2 * np.pi * (np.asarray(rows)[:, None] * frequencies % n_samples) / n_samples
+    waves = (weights * np.exp(1j * at)).astype(np.complex64)
+    turned = np.exp(1j * angles).astype(np.complex64)[:, None] * waves
+    spectrum = rfft(series, axis=0)
+    # real parts of products: real and imaginary parts lie beside each other in both
+    both = np.stack([spectrum.real, -spectrum.imag], axis=1).astype(np.float32)
+    flat = turned.reshape(-1, len(frequencies)).view(np.float32)
+    drawn: npt.NDArray[np.float32] = flat @ both.reshape(flat.shape[1], -1)
+    return drawn.reshape(len(angles), len(at), -1)
 
 
 def max_statistic_p(observed: npt.ArrayLike, null: npt.NDArray[np.floating[Any]]) -> FloatArray:

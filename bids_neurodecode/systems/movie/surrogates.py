@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bids_neurodecode.evaluation.statistics import phase_factors, random_phases
+from bids_neurodecode.evaluation.statistics import phase_surrogates, random_phases
 from bids_neurodecode.systems.movie.parts import (
     FoldPrediction,
     Part,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MIN_SECONDS = 60.0
 """Held-out time below which no p value is given."""
 VOXELS_AT_ONCE = 512
-MOST_BYTES = 2**26
+MOST_BYTES = 2**24
 """Of the surrogates that are held at a time."""
 ROUNDING = 1e-6
 """Correlations of surrogates are in single precision."""
@@ -141,30 +141,20 @@ def _of_film(
     phases
         Angles (n_draws, n_frequencies).
     """
-    from scipy.fft import rfft
-
     size = series.std(axis=0)
     scaled = (series - series.mean(axis=0)) / np.where(size > 0, size, 1.0)
-    spectrum = rfft(scaled, axis=0)
-    stacked = np.concatenate([spectrum.real, spectrum.imag]).astype(np.float32)
     moments = np.unique(np.concatenate([at for at, _ in parts]))
     out = np.zeros((len(phases), series.shape[1]), dtype=np.float32)
-    wide = max(len(stacked), series.shape[1])
-    step = max(1, MOST_BYTES // (4 * len(moments) * wide))
+    step = max(1, MOST_BYTES // (4 * len(moments) * max(series.shape)))
     for start in range(0, len(phases), step):
-        draw = phases[start : start + step]
-        factors = phase_factors(draw, moments, len(series))
-        surrogates = (factors.reshape(-1, len(stacked)) @ stacked).reshape(
-            len(draw), len(moments), -1
-        )
+        batch = slice(start, start + step)
+        surrogates = phase_surrogates(scaled, phases[batch], moments)
         for at, truth in parts:
             x = surrogates[:, np.searchsorted(moments, at)]
             spread = x.var(axis=1)
             product = np.einsum('ktv,tv->kv', x, truth.astype(np.float32))
             flat = spread <= 1e-8
-            out[start : start + step] += np.where(
-                flat, 0, product / np.sqrt(np.where(flat, 1, spread))
-            )
+            out[batch] += np.where(flat, 0, product / np.sqrt(np.where(flat, 1, spread)))
     return out
 
 
