@@ -95,8 +95,11 @@ class Metric:
     @property
     def label(self) -> str:
         """Title with the unit of figures and columns."""
-        unit = {'share': ' (%)', 'r': ' (Pearson r)'}.get(self.unit, '')
-        return f'{self.title}{unit}'
+        return self.labelled(self.title)
+
+    def labelled(self, title: str) -> str:
+        """Return a title with the unit of figures and columns."""
+        return title + {'share': ' (%)', 'r': ' (Pearson r)'}.get(self.unit, '')
 
     @property
     def description(self) -> str:
@@ -176,7 +179,13 @@ _PACKAGED = {
     f'{name.lower().replace("-", "_")}_{kind}': metric
     for name in ('EfficientNet-Lite0', 'EfficientNet-Lite2', 'MobileNetV2')
     for kind, metric in (
-        ('2way', _share(f'{name} two-way', f'2-way identification by {name} pooled features.')),
+        (
+            '2way',
+            _share(
+                f'Identification by {name}, two-way',
+                f'2-way identification by {name} pooled features.',
+            ),
+        ),
         (
             'distance',
             _error(
@@ -201,12 +210,12 @@ METRICS: dict[str, Metric] = {
         'differ, so that it can be negative.',
     ),
     'identification_top1': _share(
-        'Identification among all candidates',
+        'Identification, among all candidates',
         'Share of samples whose true stimulus is the most similar of all candidates; chance is '
         'one over their number.',
     ),
     'identification_2way': _share(
-        'Two-way identification',
+        'Identification, two-way',
         'Share of pairs (true stimulus, another candidate) in which the true one is more similar; '
         'chance is .5.',
     ),
@@ -227,15 +236,21 @@ METRICS: dict[str, Metric] = {
         'the mean over all draws of these.',
     ),
     'alexnet2_2way': _share(
-        'AlexNet(2) two-way', '2-way identification by AlexNet features after the second ReLU.'
+        'Identification by AlexNet(2), two-way',
+        '2-way identification by AlexNet features after the second ReLU.',
     ),
     'alexnet5_2way': _share(
-        'AlexNet(5) two-way', '2-way identification by AlexNet features after the fifth ReLU.'
+        'Identification by AlexNet(5), two-way',
+        '2-way identification by AlexNet features after the fifth ReLU.',
     ),
     'inception_2way': _share(
-        'Inception two-way', '2-way identification by Inception-v3 average-pool features.'
+        'Identification by Inception, two-way',
+        '2-way identification by Inception-v3 average-pool features.',
     ),
-    'clip_2way': _share('CLIP two-way', '2-way identification by CLIP ViT-L/14 image embeddings.'),
+    'clip_2way': _share(
+        'Identification by CLIP, two-way',
+        '2-way identification by CLIP ViT-L/14 image embeddings.',
+    ),
     'pixcorr': _r(
         'Pixel correlation',
         'Pearson correlation of the RGB values of truth and reconstruction, mean over images. '
@@ -316,7 +331,7 @@ METRICS: dict[str, Metric] = {
         'training latents (reconstruction.renorm), which it punishes.',
     ),
     'caption_2way': _share(
-        'Captions two-way',
+        'Identification by captions, two-way',
         '2-way identification by the captions of the training image that a network finds nearest '
         'to the reconstruction, beside those of the images shown; chance is .5.',
     ),
@@ -333,7 +348,7 @@ METRICS: dict[str, Metric] = {
         'runs, mean over trials. Beside it: what the true image scores, seen by the same model.',
     ),
     'gabor-standin_2way': _share(
-        'Gabor stand-in two-way',
+        'Identification by Gabor energies (stand-in), two-way',
         '2-way identification by Gabor features, in place of a network whose weights are not '
         'there.',
     ),
@@ -366,6 +381,19 @@ METRICS: dict[str, Metric] = {
     ),
 }
 """Every metric, in the order in which pages prefer them as their headline."""
+IDENTIFIED_BY = {
+    'reconstruction': 'decoded features',
+    'encoding': 'predicted responses',
+    'initial': "the decoder's features",
+    'final': "the decoder's features",
+}
+"""By what ``identification_...`` tells stimuli apart, by the system or by the space of images."""
+JUDGES = (
+    *('inception_2way', 'efficientnet_lite0_2way', 'efficientnet_lite2_2way', 'mobilenetv2_2way'),
+    *('alexnet5_2way', 'alexnet2_2way'),
+)
+"""Networks whose score may head a page of images, the first that was scored: last layers before
+early ones, as they are what sees objects and shapes. CLIP and the Gabor stand-in guide images."""
 PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_pixels)
 """Those that depend on the size at which images are compared."""
 

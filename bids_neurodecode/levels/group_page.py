@@ -22,6 +22,7 @@ from bids_neurodecode.report.build import (
     Code,
     Fold,
     Heading,
+    Headline,
     Page,
     Plot,
     References,
@@ -50,6 +51,7 @@ from bids_neurodecode.report.section_scores import (
     READ,
     comparison_table,
     score_table,
+    sizes_of,
     tables_guide,
 )
 from bids_neurodecode.report.section_signal import (
@@ -64,7 +66,9 @@ from bids_neurodecode.report.verdicts import (
     DECODED,
     FINAL,
     differences,
+    recovered,
     score_verdict,
+    test_of,
     worse_verdicts,
 )
 from bids_neurodecode.spaces import like
@@ -326,15 +330,22 @@ def group_verdict(rows: pd.DataFrame) -> Verdict:
     return replace(told, text=f'Mean over participants. {told.text}')
 
 
-def verdicts_of_group_images(metrics: pd.DataFrame) -> list[Verdict]:
+def guides_of(readers: Sequence[Reader]) -> tuple[str, ...]:
+    """Return the networks that had a part in the images of any participant."""
+    return tuple(dict.fromkeys(name for reader in readers for name in reader.guides))
+
+
+def verdicts_of_group_images(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> list[Verdict]:
     """Say what the final images score over participants, if there are any.
 
     Parameters
     ----------
     metrics
         The metrics tables of all participants.
+    guides
+        Networks that had a part in the images.
     """
-    each = scores.of_final_images(metrics)
+    each = scores.of_final_images(metrics, guides)
     found = [
         group_verdict(same_score(each, row))
         for _, row in each.drop_duplicates(_keys(each)).iterrows()
@@ -416,7 +427,8 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         drawn = drawn_of([r.results.split for r in readers if r.results.split is not None])
         text += f' {drawn}' if drawn else ''
     metrics = gather_metrics(readers)
-    lines = _verdicts(metrics) if len(metrics) else []
+    guides = guides_of(readers)
+    lines = _verdicts(metrics, guides) if len(metrics) else []
     if n < MIN_GROUPS:
         # said once, above
         why = f'; not tested: {n} participants, {MIN_GROUPS} are needed'
@@ -424,15 +436,85 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
     if failures:
         lines.append(Verdict('bad', f'No results for {len(failures)}: see "Warnings and errors".'))
     verdicts = (Verdicts(tuple(lines)),) if lines else ()
-    return (Text((text,)), *group_gallery(readers), *verdicts)
+    sure = not any(reader.results.leaks for reader in readers)
+    head = group_headline(metrics, guides, sure=sure) if len(metrics) else None
+    heads = () if head is None else (head,)
+    return (Text((text,)), *group_gallery(readers), *heads, *verdicts)
 
 
-def _verdicts(metrics: pd.DataFrame) -> list[Verdict]:
+def group_headline(
+    metrics: pd.DataFrame, guides: Sequence[str] = (), *, sure: bool = True
+) -> Headline | None:
+    """Return what heads the page: the mean of the score that heads those of participants.
+
+    Parameters
+    ----------
+    metrics
+        The metrics tables of all participants.
+    guides
+        Networks that had a part in the images.
+    sure
+        Whether it may be called good: not where tests were seen in training.
+    """
+    import pandas as pd
+
+    head = scores.page_headline(metrics, guides)
+    if head is None:
+        return None
+    rows, found = same_score(metrics, head), mean_score(same_score(metrics, head))
+    rows = rows[rows['value'].notna()]
+    mean = pd.Series(averaged(rows))
+    metric, write = scores.metric_of(str(head['metric'])), scores.write_score
+    label = f'{scores.title_of(head)}. {metric.meaning}'
+    if head['space'] == 'final':
+        each = scores.of_final_images(metrics, guides)
+        several = [
+            same_score(each, row) for _, row in each.drop_duplicates(_keys(each)).iterrows()
+        ]
+        label = recovered(pd.DataFrame(map(averaged, several)), mean, sure=sure)
+        if sure:
+            label += f' {_alone(several)}'
+    label += f' Mean over {found.n} participant{"s" * (found.n != 1)}.'
+    facts = [('chance', write(head['metric'], found.chance))]
+    if mean['ceiling'] > 0:
+        facts.append(('noise ceiling (mean)', write(head['metric'], float(mean['ceiling']))))
+    few = f'none with {found.n} participants ({MIN_GROUPS} are needed)'
+    span = ' to '.join(write(head['metric'], value) for value in (found.low, found.high))
+    facts.append(('95 % confidence interval', span if math.isfinite(found.low) else few))
+    if math.isfinite(mean['p']):
+        facts.append((f'p ({test_of(mean)})', scores.write_p(float(mean['p']))))
+    if found.n_tested and sure:
+        facts.append(
+            (
+                'participants better than chance on their own (not corrected for their number)',
+                f'{found.n_significant} of {found.n_tested}',
+            )
+        )
+    ordered = rows.sort_values('value', ascending=not metric.higher_is_better, kind='stable')
+    for name, row in (('best', ordered.iloc[0]), ('worst', ordered.iloc[-1])):
+        value = write(head['metric'], float(row['value']))
+        facts.append((name, f'{value} (sub-{row["participant"]})'))
+    return Headline(write(head['metric'], found.mean), label, tuple(facts))
+
+
+def _alone(several: Sequence[pd.DataFrame]) -> str:
+    """Say by what images are better than chance in how many participants on their own."""
+    told = []
+    for rows in several:
+        found = mean_score(rows)
+        if found.n_tested:
+            by = scores.title_of(rows.iloc[0]).removeprefix('Identification by ')
+            by = by.removesuffix(', two-way')
+            told.append(f'{found.n_significant} of {found.n_tested} by {by}')
+    return f'Participants better than chance on their own: {", ".join(told)}.' if told else ''
+
+
+def _verdicts(metrics: pd.DataFrame, guides: Sequence[str]) -> list[Verdict]:
     """Say what scores show over participants: first of what heads the page."""
-    head, row = scores.page_headline(metrics), scores.headline(metrics)
+    head, row = scores.page_headline(metrics, guides), scores.headline(metrics)
     if head is None or row is None:
         return []
-    images = verdicts_of_group_images(metrics)
+    images = verdicts_of_group_images(metrics, guides)
     title = FINAL.format(text=scores.title_of(head)) if images else scores.title_of(head)
     found = mean_score(same_score(metrics, head))
     lines = []
@@ -440,12 +522,6 @@ def _verdicts(metrics: pd.DataFrame) -> list[Verdict]:
         more = {'title': title, 'each': _each(metrics, head)}
         lines.append(Verdict('info', FEW.format(n=found.n, need=MIN_GROUPS, **more)))
     lines += images or [group_verdict(same_score(metrics, head))]
-    if found.n_tested:
-        text_tested = (
-            f'{title}: {found.n_significant} of {found.n_tested} participants are better than '
-            'chance on their own (by p and interval, not corrected for their number).'
-        )
-        lines.append(Verdict('info', text_tested))
     if images and row['space'] != 'final':
         decoded = group_verdict(same_score(metrics, row))
         lines.append(replace(decoded, text=DECODED.format(text=decoded.text)))
@@ -468,15 +544,18 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     compared = compare_over_participants(metrics)
     means = mean_metrics(whole, compared)
     blocks: list[Block] = []
-    figure = _figure(whole)
+    guides = guides_of(readers)
+    figure = _figure(whole, guides)
     if figure is not None:
         blocks.append(figure)
-    shown = shown_metrics(means)
+    shown = shown_metrics(means, guides)
     blocks += [tables_guide(shown), READ]
     sets = ((shown[scores.of_pictures(shown)], MADE), (shown[~scores.of_pictures(shown)], None))
     for rows, title in sets:
         if len(rows):
             about = title or 'Means over participants'
+            if title:
+                blocks += sizes_of(readers, rows)
             blocks.append(score_table(means, rows, title=about))
     blocks.append(Text((in_words(CAVEAT),)))
     folded: list[Block] = [_mean_table(whole)]
@@ -485,7 +564,7 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     if parts.any():
         caption = 'Scores of regions and feature spaces, over participants.'
         folded.append(replace(_mean_table(metrics[parts]), caption=caption))
-    row = scores.page_headline(metrics)
+    row = scores.page_headline(metrics, guides)
     if row is not None:
         folded.append(_participant_table(same_score(metrics, row)))
     blocks.append(Fold('Every score and comparison, and each participant', tuple(folded)))
@@ -521,9 +600,9 @@ def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(metrics.columns))
 
 
-def _figure(metrics: pd.DataFrame) -> Plot | None:
+def _figure(metrics: pd.DataFrame, guides: Sequence[str]) -> Plot | None:
     """Draw all main metrics of all participants in one figure."""
-    rows = shown_metrics(metrics)
+    rows = shown_metrics(metrics, guides)
     models = rows[~rows['model'].map(scores.is_baseline)]
     if models.empty:
         return None
@@ -537,9 +616,7 @@ def _figure(metrics: pd.DataFrame) -> Plot | None:
         names = (own['model'].iloc[0], own['space'].iloc[0])
         of = ', '.join(str(name) for name in (names if several else names[1:]))
         row = own.iloc[0]
-        size = row.get('image_size', math.nan)
-        pixels = f', {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
-        title = f'{scores.metric_of(str(row["metric"])).title}\n{of}{pixels}'
+        title = f'{scores.title_of(row)}\n{of}'
         panels.append((title, own, others, mean_score(own)))
     labels = list(dict.fromkeys(metrics['participant']))
     n = len(panels)
@@ -570,7 +647,7 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
             (
                 str(same['model'].iloc[0]),
                 str(same['space'].iloc[0]),
-                scores.title_of(same.iloc[0]),
+                scores.title_of(same.iloc[0], size=True),
                 scores.write_score(name, found.mean),
                 *spread,
                 scores.write_score(name, found.chance),
@@ -611,7 +688,7 @@ def _participant_table(rows: pd.DataFrame) -> Table:
         for _, row in rows.iterrows()
     )
     columns = ('participant', 'value', 'low', 'high', 'p', 'n', 'shows')
-    caption = f'{scores.metric_of(name).title} by participant, with its confidence interval.'
+    caption = f'{scores.title_of(rows.iloc[0])} by participant, with its confidence interval.'
     return Table(columns, cells, caption, frozenset(range(1, 6)))
 
 

@@ -36,7 +36,9 @@ def participant_headlines(results: ParticipantResults) -> tuple[str, ...]:
             lines = tuple(filter(None, [ceiling_text(results)]))
         else:
             confidence = confidence_of(reader)
-            lines = _lines(reader.metrics, lambda row: score_verdict(row, confidence).text)
+            lines = _lines(
+                reader.metrics, lambda row: score_verdict(row, confidence).text, reader.guides
+            )
         return tuple(in_nouns(line, results.form) for line in lines)
 
 
@@ -53,18 +55,30 @@ def group_headlines(participants: Sequence[ParticipantResults]) -> tuple[str, ..
     ReportError
         If a file of the results is gone or broken.
     """
-    from bids_neurodecode.levels.group_page import gather_metrics, group_verdict, same_score
+    from bids_neurodecode.levels.group_page import (
+        gather_metrics,
+        group_verdict,
+        guides_of,
+        same_score,
+    )
 
     with reading('the group'):
-        metrics = gather_metrics([Reader(results) for results in participants])
-        return _lines(metrics, lambda row: group_verdict(same_score(metrics, row)).text)
+        readers = [Reader(results) for results in participants]
+        metrics = gather_metrics(readers)
+        return _lines(
+            metrics,
+            lambda row: group_verdict(same_score(metrics, row)).text,
+            guides_of(readers),
+        )
 
 
-def _lines(metrics: pd.DataFrame, say: Callable[[pd.Series[Any]], str]) -> tuple[str, ...]:
+def _lines(
+    metrics: pd.DataFrame, say: Callable[[pd.Series[Any]], str], guides: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Write the score that heads the page and, where images were made, theirs."""
     if metrics.empty:
         return ()
-    main, made = scores.headline(metrics), scores.of_final_images(metrics)
+    main, made = scores.headline(metrics), scores.of_final_images(metrics, guides)
     # one line for all participants
     made = made.drop_duplicates('metric')
     lines = [] if main is None else [say(main)]

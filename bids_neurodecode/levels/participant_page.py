@@ -26,7 +26,7 @@ from bids_neurodecode.report.build import (
     pages_beside,
     write_page,
 )
-from bids_neurodecode.report.facts import drawn_of, held_out_of, parts_in_images
+from bids_neurodecode.report.facts import drawn_of, held_out_of
 from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import (
@@ -151,16 +151,17 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
     results = reader.results
     blocks: list[Block] = []
     lines: list[Any] = []
-    row = None if reader.metrics is None else scores.page_headline(reader.metrics)
+    guides = reader.guides
+    row = None if reader.metrics is None else scores.page_headline(reader.metrics, guides)
     if row is None or reader.metrics is None:
         ceilings = ceiling_text(results)
         blocks.append(Text((ceilings or 'No score was computed.',)))
     else:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
-        made = results.generation
-        guides = () if made is None else parts_in_images(made, reader.config)[0]
         n_folds = None if results.split is None else results.split.n_folds
-        blocks.append(verdicts.make_headline(row, confidence, n_folds, sure=not results.leaks))
+        sure = not results.leaks
+        head = verdicts.make_headline(row, confidence, n_folds, sure=sure, metrics=reader.metrics)
+        blocks.append(head)
         lines = [*verdicts.verdicts_of_page(reader.metrics, confidence, guides)]
     reliability = reliability_text(results)
     lines += [

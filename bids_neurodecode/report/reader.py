@@ -13,6 +13,7 @@ from bids_neurodecode.bids.names import clean_label
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import quality, scores
 from bids_neurodecode.report.build import Plot
+from bids_neurodecode.report.facts import parts_in_images
 from bids_neurodecode.report.results import ParticipantResults
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ class Reader:
         """The metrics table."""
         path = self.results.metrics
         return None if path is None else scores.read_metrics(path)
+
+    @cached_property
+    def guides(self) -> tuple[str, ...]:
+        """Features that had a part in the images that were made."""
+        made = self.results.generation
+        return () if made is None else parts_in_images(made, self.config)[0]
+
+    @cached_property
+    def image_size(self) -> int | None:
+        """Pixels a side of the images that were made."""
+        from PIL import Image
+
+        made = self.results.generation
+        file = None if made is None else next(made.folder.glob('*_desc-final_image.png'), None)
+        if file is None:
+            return None
+        with Image.open(file) as image:
+            return int(max(image.size))
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:

@@ -13,11 +13,14 @@ import numpy.typing as npt
 from bids_neurodecode.evaluation.metrics import (
     BASELINE,
     COLUMNS,
+    IDENTIFIED_BY,
+    JUDGES,
     METRICS,
     NUMBERS,
     REFERENCE,
     Metric,
 )
+from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import bootstrap_ci
 from bids_neurodecode.report.style import (
     BLACK,
@@ -44,10 +47,15 @@ BOUNDED = frozenset(
 """Metrics that noise in the responses bounds."""
 NAMED, COUNTED = 40, 12
 """Labels of a confusion matrix up to which they are named, and up to which cells are counted."""
-MAIN = ('identification_2way', 'pixel_2way', 'pixel_top1', 'pixcorr', 'ssim_2d')
+PIXELS = 'pixel_2way'
+MAIN = ('identification_2way', PIXELS, 'pixel_top1', 'pixcorr', 'ssim_2d')
 """Metrics of reconstructions that are shown first, beside the two-way ones of networks."""
+NETWORKS = {m.metric: m.network for each in PROTOCOLS.values() for m in each.metrics}
+"""Of metrics of reconstructions, the networks that judge."""
+ENCODED = 'voxel_r_mean'
+"""What heads pages of encoding models: the score of what they predict that is always tested."""
 HEADLINES = tuple(METRICS)
-"""Which metric heads the page: the first of these that was scored."""
+"""Which metric heads other pages: the first of these that was scored."""
 
 
 def metric_of(name: str) -> Metric:
@@ -55,20 +63,27 @@ def metric_of(name: str) -> Metric:
     return METRICS.get(name, Metric(name.replace('_', ' ')))
 
 
-def title_of(row: pd.Series[Any], *, unit: bool = False) -> str:
-    """Return the title of a row's metric, with the size at which images were compared.
+def title_of(row: pd.Series[Any], *, unit: bool = False, size: bool = False) -> str:
+    """Return what the score of a row is called: of identification, with what identifies.
 
     Parameters
     ----------
     row
-        Of the metrics table: ``metric`` and, where known, ``image_size``.
+        Of the metrics table: ``metric`` and, where known, ``system``, ``space``, ``image_size``.
     unit
         Whether the unit follows, for axes and columns.
+    size
+        Whether the size at which images were compared follows.
     """
     metric = metric_of(str(row['metric']))
-    size = float(row.get('image_size', math.nan))
-    pixels = f' at {size:.0f} x {size:.0f} pixels' if math.isfinite(size) else ''
-    return f'{metric.label if unit else metric.title}{pixels}'
+    title = metric.title
+    if str(row['metric']).startswith('identification_'):
+        space = str(row.get('space', '')).removesuffix('-single-trial')
+        by = IDENTIFIED_BY.get(space, IDENTIFIED_BY.get(str(row.get('system', ''))))
+        title = title if by is None else title.replace(',', f' by {by},', 1)
+    pixels = float(row.get('image_size', math.nan)) if size else math.nan
+    at = f' at {pixels:.0f} x {pixels:.0f} pixels' if math.isfinite(pixels) else ''
+    return f'{metric.labelled(title) if unit else title}{at}'
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -141,56 +156,101 @@ def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
     if metrics.empty:
         return None
     models = metrics[~metrics['model'].map(is_baseline)]
-    for name in HEADLINES:
-        rows = models[(models['metric'] == name) & models['value'].notna()]
+    encoding = (models['system'] == 'encoding').all()
+    whole: pd.DataFrame = models[~of_parts(models)]
+    for name in (*((ENCODED,) if encoding else ()), *HEADLINES):
+        rows = whole[(whole['metric'] == name) & whole['value'].notna()]
         if len(rows):
             return rows.iloc[0]
     rows = models[models['value'].notna()]
     return rows.iloc[0] if len(rows) else None
 
 
-def of_final_images(metrics: pd.DataFrame) -> pd.DataFrame:
+def identified(metrics: pd.DataFrame) -> pd.Series[Any] | None:
+    """Return the row of identification among all candidates of the data that head the page."""
+    head = headline(metrics)
+    if head is None:
+        return None
+    same = (metrics[['model', 'space']] == head[['model', 'space']]).all(axis=1)
+    same &= (metrics['metric'] == 'identification_top1') & metrics['value'].notna()
+    found: pd.DataFrame = metrics[same]
+    return found.iloc[0] if len(found) else None
+
+
+def of_final_images(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.DataFrame:
     """Return a model's two-way scores of images that were made: by each judge and by pixels.
 
-    Identification by the features that decide what is made is left out: even images that are
-    made from the true features may fail it.
+    First the networks of :data:`~bids_neurodecode.evaluation.metrics.JUDGES`, in their order,
+    that are independent of the images; then pixels, then others. What the scores are decides
+    nothing. Identification by the features that decide what is made is left out: even images
+    that are made from the true features may fail it.
 
     Parameters
     ----------
     metrics
         The metrics table.
+    guides
+        Networks that had a part in the images.
     """
     if metrics.empty:
         return metrics
     final = metrics[(metrics['space'] == 'final') & ~metrics['model'].map(is_baseline)]
     two_way = final['metric'].str.endswith('_2way') & (final['metric'] != 'identification_2way')
-    return final[two_way & final['value'].notna()]
+    found = final[two_way & final['value'].notna()]
+    independent = [name for name in JUDGES if not kin_of(name, guides)]
+    places = {name: i for i, name in enumerate([*independent, PIXELS])}
+    return found.sort_values(
+        'metric', key=lambda names: names.map(places).fillna(len(places)), kind='stable'
+    )
 
 
-def page_headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
+def kin_of(metric: str, guides: Sequence[str]) -> tuple[str, ...]:
+    """Return the guides of images that are the network of a metric, or of its family.
+
+    Examples
+    --------
+    >>> kin_of('efficientnet_lite2_2way', ['gabor', 'efficientnet-lite0'])
+    ('efficientnet-lite0',)
+    """
+    family = NETWORKS.get(metric, '').partition('-')[0]
+    return tuple(name for name in guides if family and name.partition('-')[0] == family)
+
+
+def page_headline(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.Series[Any] | None:
     """Return the row that heads a page: of final images where any were made, else the headline.
-
-    Of images it is the first two-way score: by pixels, which no network had a part in.
 
     Parameters
     ----------
     metrics
         The metrics table.
+    guides
+        Networks that had a part in the images: see :func:`of_final_images`.
     """
-    made = of_final_images(metrics)
+    made = of_final_images(metrics, guides)
     return made.iloc[0] if len(made) else headline(metrics)
 
 
-def headline_first(rows: pd.DataFrame) -> pd.DataFrame:
+def ranking(metrics: pd.DataFrame) -> pd.Series[Any] | None:
+    """Return the score by which examples are ranked: of final images by pixels."""
+    made = of_final_images(metrics)
+    by_pixels = made if made.empty else made[made['metric'] == PIXELS]
+    return by_pixels.iloc[0] if len(by_pixels) else page_headline(metrics)
+
+
+def headline_first(rows: pd.DataFrame, guides: Sequence[str] = ()) -> pd.DataFrame:
     """Return rows of final images with those first of which one heads the page.
 
     Parameters
     ----------
     rows
         Of the metrics table.
+    guides
+        Networks that had a part in the images.
     """
-    first = rows['metric'].isin(of_final_images(rows)['metric'])
-    return rows.loc[[*rows.index[first], *rows.index[~first]]]
+    places = {name: i for i, name in enumerate(of_final_images(rows, guides)['metric'].unique())}
+    return rows.sort_values(
+        'metric', key=lambda names: names.map(places).fillna(len(places)), kind='stable'
+    )
 
 
 def known_ceilings(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -276,7 +336,7 @@ def plot_scores(metrics: pd.DataFrame) -> Figure:
     """
     shown = metrics[metrics['value'].notna()]
     # images compared at two sizes are two scores: a panel each
-    titles = shown.apply(title_of, axis=1, unit=True)
+    titles = shown.apply(title_of, axis=1, unit=True, size=True)
     names = list(dict.fromkeys(titles))
     sizes = [int((titles == name).sum()) for name in names]
     figure = new_figure(0.27 * sum(sizes) + 0.62 * len(names) + 0.5)

@@ -66,8 +66,8 @@ RANKING = {
 BY = {
     'pixel_two_way': 'two-way identification of the final reconstruction by pixels (below each: '
     'its share of correct choices; 50 % is chance)',
-    'two_way': 'two-way identification of the final reconstruction by the features that are '
-    'decoded (below each: its share of correct choices; 50 % is chance)',
+    'two_way': "two-way identification of the final reconstruction by the decoder's features "
+    '(below each: its share of correct choices; 50 % is chance)',
     'pixcorr_final': 'the pixel correlation of the final reconstruction and the image shown '
     '(below each)',
 }

@@ -122,7 +122,7 @@ def _by_pixels(reader: Reader) -> bool:
 
 def _is_ranked(reader: Reader) -> bool:
     """Tell whether a participant's own score is better than chance: ranks mean something then."""
-    row = None if reader.metrics is None else scores.page_headline(reader.metrics)
+    row = None if reader.metrics is None else scores.ranking(reader.metrics)
     return row is not None and score_verdict(row).short == BETTER
 
 
@@ -300,17 +300,24 @@ def _shown(row: pd.Series[Any]) -> tuple[str]:
     return (says.replace('better than chance', 'above 0').replace('chance', '0'),)
 
 
-def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
+def shown_metrics(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.DataFrame:
     """Return the rows that the figure and the table of the group are of.
 
     Of reconstructions these are the final ones by the main metrics, which come first; regions and
     feature spaces are left to the tables.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    guides
+        Networks that had a part in the images.
     """
     import pandas as pd
 
     rows = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
     final = (rows['space'] == 'final') & scores.is_main(rows)
-    return pd.concat([scores.headline_first(rows[final]), rows[~scores.of_pictures(rows)]])
+    return pd.concat([scores.headline_first(rows[final], guides), rows[~scores.of_pictures(rows)]])
 
 
 @styled

@@ -83,8 +83,13 @@ PAIRED = (
 WHY_NO_CLAIM = (
     ' p compares with these shuffled pairs. The interval of the score holds more than that: some '
     'images score high beside anything, others low, so that it can include chance however small p '
-    'is, and then nothing is claimed. Two-way identification asks the same of each image by '
-    'itself, and is where claims come from.'
+    'is, and then nothing is claimed. Two-way scores ask the same of each image by itself, '
+    'and are where claims come from.'
+)
+SIZES = (
+    'Images were made at {made} x {made} pixels. To be compared with the images shown, both are '
+    'brought to {scored} x {scored} pixels for scores by pixels, and to what it takes for each '
+    'network: no score is of detail finer than the images made have.'
 )
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
 RETRIEVED = (
@@ -116,7 +121,7 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
             draws = None if reader.config is None else reader.config.evaluation.n_permutations
             blocks += [tables_guide(guided, confidence, draws), READ]
         bounded = scores.known_ceilings(shown)
-        blocks += _tables(metrics, bounded[~made], bounded[made], confidence, sure=sure)
+        blocks += _tables(reader, metrics, bounded[~made], bounded[made], confidence, sure=sure)
     folded = (*_categories(reader), *_details(reader))
     if folded:
         blocks.append(Fold('Every comparison, every score, and the figures behind them', folded))
@@ -124,6 +129,7 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
 
 
 def _tables(
+    reader: Reader,
     metrics: pd.DataFrame,
     plain: pd.DataFrame,
     made: pd.DataFrame,
@@ -134,8 +140,9 @@ def _tables(
     final = made[made['space'] == 'final']
     main = final[scores.is_main(final)]
     if len(main):
-        main = scores.headline_first(main)
+        main = scores.headline_first(main, reader.guides)
         yield Heading(MADE[0])
+        yield from sizes_of([reader], main)
         yield score_table(metrics, main, confidence, f'{MADE[1]}{_others(final)}', sure=sure)
     retrieved = (plain['space'] == 'images') & (plain['system'] == 'reconstruction')
     decoded = plain[~retrieved]
@@ -150,6 +157,26 @@ def _tables(
     if retrieved.any():
         yield Heading(RETRIEVED[0])
         yield score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
+
+
+def sizes_of(readers: Sequence[Reader], rows: pd.DataFrame) -> Iterable[Block]:
+    """Say at which size images were made and at which they were compared.
+
+    Parameters
+    ----------
+    readers
+        Of the participants.
+    rows
+        Scores of their images.
+    """
+    made = {reader.image_size for reader in readers} - {None}
+    scored = rows['image_size'].dropna().unique()
+    if made and len(scored):
+        sizes = {
+            'made': ' or '.join(map(str, sorted(filter(None, made)))),
+            'scored': ' or '.join(f'{size:.0f}' for size in scored),
+        }
+        yield Text((SIZES.format(**sizes),))
 
 
 def _others(final: pd.DataFrame) -> str:
@@ -242,13 +269,14 @@ def score_table(
     stages = [_first_stage(metrics, own) for own in owns]
     has_stages = any(stage is not None for stage in stages)
     telling = [key for key in ('space', 'protocol', 'split') if rows[key].nunique() > 1]
+    sizes = rows['image_size'].nunique() > 1
     cells = []
     tested = bool(rows[['p', 'difference_p', 'ci_low']].notna().any(axis=None))
     for group, row, stage in zip(groups, owns, stages, strict=True):
         of = [str(row[key]) for key in telling]
         own = _own_cell(row, confidence, sure=sure)
         line: list[str | Cell] = [
-            Cell(scores.title_of(row), ', '.join(of)),
+            Cell(scores.title_of(row, size=sizes), ', '.join(of)),
             Cell('', interval=_interval(row, group)),
             own if row['model'] == main else '',
             scores.write_score(str(row['metric']), float(row['chance'])),
@@ -586,8 +614,8 @@ def _categories(reader: Reader) -> Iterable[Block]:
         return
     if reader.metrics is None or reader.results.conditions is not None:
         return
-    row = scores.headline(reader.metrics)
-    if row is None or row['metric'] != 'identification_top1':
+    row = scores.identified(reader.metrics)
+    if row is None:
         return
     kinds = trials.drop_duplicates('stimulus').set_index('stimulus')['trial_type']
     table = predictions.assign(category=predictions['stimulus'].map(kinds))
@@ -670,7 +698,7 @@ def comparison_table(metrics: pd.DataFrame, rows: pd.DataFrame, confidence: floa
             (
                 scores.name_with_space(str(row['compared_model']), str(row['compared_space'])),
                 scores.name_with_space(str(row['model']), str(row['space'])),
-                scores.title_of(row),
+                scores.title_of(row, size=True),
                 metric.write_difference(float(row['difference'])),
                 'n/a' if 'n/a' in (low, high) else f'{low} to {high}',
                 scores.write_p(float(row['difference_p'])),
@@ -746,7 +774,7 @@ def metrics_table(
         )
         interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
         n = f'{row["n"]:.0f}' if np.isfinite(row['n']) else 'n/a'
-        metric = scores.title_of(row)
+        metric = scores.title_of(row, size=True)
         p = scores.write_p(float(row['p']))
         space = str(row['space'])
         who = (scores.model_name(str(row['model']), space), *((space,) if several else ()))
@@ -754,7 +782,9 @@ def metrics_table(
         shows += _also_worse(metrics, row, confidence) if shows == verdicts.BETTER else ''
         rows.append((*who, metric, value, chance, ceiling, interval, p, n, shows))
     meanings = dict.fromkeys(
-        f'{m.title}: {m.meaning}' for m in map(scores.metric_of, metrics['metric']) if m.meaning
+        f'{scores.title_of(row)}: {meaning}'
+        for _, row in metrics.iterrows()
+        if (meaning := scores.metric_of(str(row['metric'])).meaning)
     )
     first = ('model', 'of') if several else ('model',)
     columns = (*first, 'metric', 'value', 'chance', 'ceiling', 'confidence interval', 'p', 'n')

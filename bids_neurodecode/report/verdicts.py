@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import REFERENCE, TRUE_TARGETS, Metric
-from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.build import Headline, Tone, Verdict
 from bids_neurodecode.report.facts import without_counts
 from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
 from bids_neurodecode.report.scores import (
+    ENCODED,
+    NETWORKS,
+    PIXELS,
     headline,
+    identified,
     is_baseline,
+    kin_of,
     metric_of,
     model_name,
     name_with_space,
@@ -113,8 +117,24 @@ KIN = (
     ' This network is of the family of {guides}, which had a part in the images, and was trained '
     'on the same photographs (ImageNet): it is no independent judge.'
 )
-NETWORKS = {m.metric: m.network for each in PROTOCOLS.values() for m in each.metrics}
-"""Of metrics of reconstructions, the networks that judge."""
+RECOVERED = {
+    (
+        True,
+        True,
+    ): 'Images are told apart by their reconstructions: by what a network sees in '
+    'them, and by colours and layout.',
+    (False, True): 'Colours and layout are recovered; shapes and objects are not shown to be.',
+    (True, False): 'What a network sees in images is recovered in part; colours and layout are '
+    'not shown to be.',
+    (False, False): 'No image is shown to be recovered, neither by what a network sees in it nor '
+    'by colours and layout.',
+}
+"""Whether images are recovered, by whether features of the judge and pixels beat chance."""
+JUDGE = "the protocol's first network without a part in the images, whatever it scores"
+PIXELS_ALONE = (
+    ' No network that had no part in them judged: pixels see colours and layout, not what an '
+    'image shows.'
+)
 OTHER_BETAS = (
     'Scores are of betas of model {scored}, chosen within the training trials. The betas that are '
     'written, the final model, maps and noise ceilings are of model {written}, chosen on all '
@@ -131,7 +151,12 @@ OF_FEATURES = ' This is of decoded features, before any image is made.'
 
 
 def make_headline(
-    row: pd.Series[Any], confidence: float, n_folds: int | None, *, sure: bool = True
+    row: pd.Series[Any],
+    confidence: float,
+    n_folds: int | None,
+    *,
+    sure: bool = True,
+    metrics: pd.DataFrame | None = None,
 ) -> Headline:
     """Turn the main row of the metrics table into the number at the head of the page.
 
@@ -145,6 +170,8 @@ def make_headline(
         How many folds the score is over; None: not known.
     sure
         Whether it may be called good: not where tests were seen in training.
+    metrics
+        The whole metrics table: of images, pixels are told beside a network.
     """
     name = str(row['metric'])
     metric = metric_of(name)
@@ -177,11 +204,51 @@ def make_headline(
     if decoded and model == 'ridge':
         model = 'ridge regression from voxels to image features'
     facts.append(('model', model_name(model, str(row['space']))))
+    if row['space'] == 'final' and name in NETWORKS:
+        facts.append(('judge', JUDGE))
     label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
-    label = FINAL.format(text=label) if row['space'] == 'final' else label
+    if row['space'] == 'final':
+        rows = pd.DataFrame([row]) if metrics is None else of_final_images(metrics)
+        label = recovered(rows, row, confidence, sure=sure)
     if decoded and name.startswith('identification'):
         label += OF_FEATURES
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
+
+
+def recovered(
+    rows: pd.DataFrame, row: pd.Series[Any], confidence: float = 0.95, *, sure: bool = True
+) -> str:
+    """Say whether images are recovered: by the network that heads the page, and by pixels.
+
+    Parameters
+    ----------
+    rows
+        Two-way scores of the final images of the model.
+    row
+        The one of them that heads the page.
+    confidence
+        Coverage of the intervals.
+    sure
+        Whether a score may be called good: not where tests were seen in training.
+    """
+    same = (rows['metric'] == PIXELS) & (rows['protocol'] == row['protocol'])
+    beside = rows[same].iloc[:1] if row['metric'] in NETWORKS else rows.iloc[:0]
+    both = [row, *(pixels for _, pixels in beside.iterrows())]
+    shown = [score_verdict(each, confidence).short for each in both]
+    told = [
+        f'in {write_score(str(each["metric"]), float(each["value"]))} of pairs by '
+        f'{title_of(each).removeprefix("Identification by ").removesuffix(", two-way")}'
+        f'{f" ({short})" if sure or short != BETTER else ""}'
+        for each, short in zip(both, shown, strict=True)
+    ]
+    text = f'Final reconstructions are told from those of other images {" and ".join(told)}'
+    text += f'; chance is {write_score(str(row["metric"]), float(row["chance"]))}.'
+    if row['metric'] == PIXELS:
+        text += PIXELS_ALONE
+    if len(both) == 1 or not sure or 'not tested' in shown:
+        return text
+    network, pixels = (short == BETTER for short in shown)
+    return f'{RECOVERED[network, pixels]} {text}'
 
 
 def verdicts_of_page(
@@ -200,13 +267,15 @@ def verdicts_of_page(
     guides
         Networks that had a part in the images.
     """
-    head, row = page_headline(metrics), headline(metrics)
+    head, row = page_headline(metrics, guides), headline(metrics)
     if head is None or row is None:
         return []
     of_head = verdicts_of(metrics, head, confidence)
     images = verdicts_of_images(metrics, confidence, guides)
     if not images:
-        return [*of_head, *worse_verdicts(metrics, confidence, shown=[head])]
+        told = identified(metrics) if head['metric'] == ENCODED else None
+        more = [] if told is None else [score_verdict(told, confidence, tested=False)]
+        return [*of_head, *more, *worse_verdicts(metrics, confidence, shown=[head])]
     decoded = [] if row['space'] == 'final' else verdicts_of(metrics, row, confidence)
     first = [replace(line, text=DECODED.format(text=line.text)) for line in decoded[:1]]
     return [
@@ -236,7 +305,7 @@ def verdicts_of_images(
         Networks that had a part in the images.
     """
     found = []
-    for _, row in of_final_images(metrics).iterrows():
+    for _, row in of_final_images(metrics, guides).iterrows():
         verdict = score_verdict(row, confidence, tested=False)
         more = f'{_beside_truth(metrics, row)}{_kin_of(str(row["metric"]), guides)}'
         found.append(replace(verdict, text=FINAL.format(text=f'{verdict.text}{more}')))
@@ -267,10 +336,9 @@ def _beside_truth(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
 
 def _kin_of(metric: str, guides: Sequence[str]) -> str:
     """Say whether a guide of the images is the network that a metric is of, or of its family."""
-    judge = NETWORKS.get(metric, '')
-    if judge in guides:
+    kin = kin_of(metric, guides)
+    if NETWORKS.get(metric) in kin:
         return GUIDE
-    kin = [each for each in guides if judge and each.partition('-')[0] == judge.partition('-')[0]]
     return KIN.format(guides=', '.join(kin)) if kin else ''
 
 

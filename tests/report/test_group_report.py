@@ -57,7 +57,7 @@ def test_page_holds_mean_interval_chance_and_failures(
     )
     text = html.read_text('utf-8')
     assert (
-        'Mean over participants. Identification among all candidates: '
+        'Mean over participants. Identification by decoded features, among all candidates: '
         f'{100 * np.mean(VALUES):.1f} % against a chance level of 25.0 %.'
     ) in text
     # three are too few for an interval: said once in summary and scores, and each is shown
@@ -66,7 +66,10 @@ def test_page_holds_mean_interval_chance_and_failures(
     assert '95 % interval</th>' not in text
     assert 'candidates: sub-01 50.0 %, sub-02 62.5 %, sub-03 81.2 %.' in text
     assert 'sub-03</th>' in text
-    assert '3 of 3 participants' in text
+    mean = f'<p class="value">{100 * np.mean(VALUES):.1f} %</p>'
+    assert mean in text, 'the headline is of the group'
+    for fact in ('3 of 3', '81.2 % (sub-03)', '50.0 % (sub-01)'):
+        assert f'<dd>{fact}</dd>' in text
     for value in VALUES:
         assert re.search(rf'>\s*{100 * value:.1f} %\s*</td>', text)
     assert 'sub-04: no &lt;b&gt;events&lt;/b&gt; found' in text

@@ -150,7 +150,7 @@ def test_numbers_on_the_page_are_those_of_the_table(
     metrics = pd.read_csv(results.metrics, sep='\t')
     rows = {(row[0], row[1]): row for row in page.rows if len(row) == 9}
     titles = {
-        'identification_top1': 'Identification among all candidates',
+        'identification_top1': 'Identification by decoded features, among all candidates',
         'pixcorr': 'Pixel correlation',
     }
     for _, score in metrics.iterrows():
@@ -170,7 +170,7 @@ def test_numbers_on_the_page_are_those_of_the_table(
 
 def test_headline_in_plain_words(whole: tuple[str, Page, Path]) -> None:
     _, page, _ = whole
-    assert '68.8 % Identification among all candidates' in page.text
+    assert '68.8 % Identification by decoded features, among all candidates' in page.text
     better = 'against a chance level of 25.0 %, which is better than chance (95 % interval 50.0 % '
     assert f'{better}to 81.2 %, p = 0.010)' in page.text
     assert 'The baseline "nearest" scores 31.2 %; it was not compared unit by unit.' in page.text

@@ -26,6 +26,7 @@ from bids_neurodecode.report.verdicts import (
     INCLUDES,
     NEITHER,
     OF_FEATURES,
+    PIXELS_ALONE,
     WHY_LATENTS,
     differences,
     make_headline,
@@ -226,7 +227,7 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
     # so few are named at once
     assert not line.details
     assert line.text.endswith(
-        ': than the baseline "mean-image" (ridge, images): SSIM at 64 x 64 pixels (0.115 against '
+        ': than the baseline "mean-image" (ridge, images): SSIM (0.115 against '
         '0.196); than the first stage (initial images) (ridge + generator, final): Pixel '
         'correlation (0.286 against 0.353).'
     )
@@ -239,7 +240,7 @@ def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
     (line,) = worse_verdicts(table(tmp_path, ssim | {'value': 0.115}, *many))
     assert line.text.endswith('better in 0).')
     assert line.details[0] == (
-        'Than the baseline "a" (ridge, images): SSIM at 64 x 64 pixels (0.115 against 0.196).'
+        'Than the baseline "a" (ridge, images): SSIM (0.115 against 0.196).'
     )
     assert len(line.details) == len(others)
 
@@ -394,24 +395,72 @@ def test_images_are_headed_by_scores_of_images(tmp_path):
         {'metric': 'pixcorr', **sure},
     )
     found = scores.of_final_images(metrics)
-    assert found['metric'].tolist() == ['pixel_2way', 'mobilenetv2_2way']
+    assert found['metric'].tolist() == ['mobilenetv2_2way', 'pixel_2way']
+    # a network that is kin of what guided the images is no judge
+    guided = scores.of_final_images(metrics, ['gabor', 'mobilenetv2'])
+    assert guided['metric'].tolist() == ['pixel_2way', 'mobilenetv2_2way']
+    assert scores.ranking(metrics)['metric'] == 'pixel_2way'
     lines = _lines(metrics, lambda row: f'{row["space"]} {row["metric"]}')
     assert lines == (
-        FINAL.format(text='final pixel_2way'),
         FINAL.format(text='final mobilenetv2_2way'),
+        FINAL.format(text='final pixel_2way'),
         DECODED.format(text='single-trial identification_top1'),
     )
     head = scores.page_headline(metrics)
-    assert (head['space'], head['metric']) == ('final', 'pixel_2way')
-    assert make_headline(head, 0.95, 1).label.startswith('Final reconstructions. Identification')
+    assert (head['space'], head['metric']) == ('final', 'mobilenetv2_2way')
     first, *more = verdicts_of_page(metrics, 0.95)
-    assert first.text.startswith('Final reconstructions. Identification by pixels')
+    assert first.text.startswith('Final reconstructions. Identification by MobileNetV2, two-way')
     (decoded,) = (line for line in more if line.text.startswith('Decoded features. '))
     assert decoded.text.startswith('Decoded features. Identification')
     retrieval = metrics[metrics['space'] == 'single-trial']
     assert scores.page_headline(retrieval)['metric'] == 'identification_top1'
     assert OF_FEATURES in make_headline(metrics.iloc[0], 0.95, 1).label
     assert OF_FEATURES not in make_headline(metrics.iloc[2], 0.95, 1).label
+
+
+@pytest.mark.parametrize(
+    ('network', 'pixels', 'says'),
+    [
+        (0.01, 0.01, 'Images are told apart by their reconstructions'),
+        (0.2, 0.01, 'Colours and layout are recovered; shapes and objects are not shown to be.'),
+        (0.01, 0.2, 'What a network sees in images is recovered in part'),
+        (0.2, 0.2, 'No image is shown to be recovered'),
+    ],
+)
+def test_the_headline_says_whether_images_are_recovered(tmp_path, network, pixels, says):
+    def row(metric: str, gap: float, p: float) -> dict[str, object]:
+        low = 0.6 if p < 0.05 else 0.4
+        return {'metric': metric, 'value': 0.7 + gap, 'ci_low': low, 'ci_high': 0.9, 'p': p}
+
+    metrics = table(
+        tmp_path, row('pixel_2way', 0.1, pixels), row('efficientnet_lite2_2way', 0, network)
+    )
+    head = scores.page_headline(metrics)
+    found = make_headline(head, 0.95, 1, metrics=metrics)
+    assert found.value == '70.0 %'
+    assert found.label.startswith(says)
+    assert 'in 70.0 % of pairs by EfficientNet-Lite2 (' in found.label
+    assert ' and in 80.0 % of pairs by pixels (' in found.label
+    # tests that were seen in training recover nothing
+    leaked = make_headline(head, 0.95, 1, sure=False, metrics=metrics)
+    assert leaked.label.startswith('Final reconstructions are told')
+    assert 'better' not in leaked.label
+    alone = make_headline(metrics.iloc[0], 0.95, 1, metrics=metrics)
+    assert alone.label.endswith(PIXELS_ALONE)
+
+
+def test_pages_of_encoding_models_are_headed_by_what_these_predict(tmp_path):
+    own = {'system': 'encoding', 'space': 'single-trial', 'ci_low': 0.6, 'ci_high': 0.9, 'p': 0.01}
+    metrics = table(
+        tmp_path,
+        own | {'metric': 'voxel_r_mean', 'space': 'single-trial/V1', 'value': 0.9, 'chance': 0},
+        own | {'metric': 'identification_top1', 'value': 0.8},
+        own | {'metric': 'voxel_r_mean', 'value': 0.7, 'chance': 0},
+    )
+    assert scores.headline(metrics)['value'] == 0.7
+    first, told, *_ = verdicts_of_page(metrics, 0.95)
+    assert first.text.startswith('Voxel-wise correlation (mean): 0.700')
+    assert told.text.startswith('Identification by predicted responses, among all candidates: 80')
 
 
 def test_baselines_that_come_out_alike_are_one_line(tmp_path):

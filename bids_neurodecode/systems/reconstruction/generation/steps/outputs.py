@@ -109,10 +109,10 @@ def tells_images_apart(scored: pd.DataFrame) -> bool:
     scored
         The metrics of images that were made.
     """
-    from bids_neurodecode.report.scores import page_headline
+    from bids_neurodecode.report.scores import ranking
     from bids_neurodecode.report.verdicts import BETTER, score_verdict
 
-    row = page_headline(scored)
+    row = ranking(scored)
     return row is not None and score_verdict(row).short == BETTER
 
 
