@@ -522,6 +522,8 @@ def _verdicts(metrics: pd.DataFrame, guides: Sequence[str]) -> list[Verdict]:
         more = {'title': title, 'each': _each(metrics, head)}
         lines.append(Verdict('info', FEW.format(n=found.n, need=MIN_GROUPS, **more)))
     lines += images or [group_verdict(same_score(metrics, head))]
+    told = scores.identified(metrics) if head['metric'] == scores.ENCODED else None
+    lines += [] if told is None else [group_verdict(same_score(metrics, told))]
     if images and row['space'] != 'final':
         decoded = group_verdict(same_score(metrics, row))
         lines.append(replace(decoded, text=DECODED.format(text=decoded.text)))

@@ -156,13 +156,13 @@ def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
     if metrics.empty:
         return None
     models = metrics[~metrics['model'].map(is_baseline)]
-    encoding = (models['system'] == 'encoding').all()
-    whole: pd.DataFrame = models[~of_parts(models)]
+    rows: pd.DataFrame = models[models['value'].notna()]
+    encoding = 'system' in rows and (rows['system'] == 'encoding').all()
+    whole: pd.DataFrame = rows[~of_parts(rows)] if encoding else rows
     for name in (*((ENCODED,) if encoding else ()), *HEADLINES):
-        rows = whole[(whole['metric'] == name) & whole['value'].notna()]
-        if len(rows):
-            return rows.iloc[0]
-    rows = models[models['value'].notna()]
+        own: pd.DataFrame = whole[whole['metric'] == name]
+        if len(own):
+            return own.iloc[0]
     return rows.iloc[0] if len(rows) else None
 
 
@@ -206,6 +206,13 @@ def of_final_images(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.Dat
 
 def kin_of(metric: str, guides: Sequence[str]) -> tuple[str, ...]:
     """Return the guides of images that are the network of a metric, or of its family.
+
+    Parameters
+    ----------
+    metric
+        Its name.
+    guides
+        Networks that had a part in the images.
 
     Examples
     --------

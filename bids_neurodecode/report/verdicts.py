@@ -177,11 +177,7 @@ def make_headline(
     metric = metric_of(name)
     known = math.isfinite(row['chance'])
     facts = [('chance', write_score(name, float(row['chance'])) if known else 'not known')]
-    if row['ceiling'] > 0:
-        facts.append(('noise ceiling', write_score(name, float(row['ceiling']))))
-    else:
-        # why is said once, above the tables of scores
-        facts.append(('ceiling', no_ceiling(row).partition(':')[0]))
+    facts += _ceilings(pd.DataFrame([row]) if metrics is None else metrics, row)
     if math.isfinite(row['ci_low']) and math.isfinite(row['ci_high']):
         low, high = (write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
         facts.append((f'{100 * confidence:g} % confidence interval', f'{low} to {high}'))
@@ -213,6 +209,27 @@ def make_headline(
     if decoded and name.startswith('identification'):
         label += OF_FEATURES
     return Headline(write_score(name, float(row['value'])), label, tuple(facts))
+
+
+def _ceilings(metrics: pd.DataFrame, row: pd.Series[Any]) -> list[tuple[str, str]]:
+    """Return the ceiling of a score, or why there is none; beside a mean of voxels the median."""
+    name = str(row['metric'])
+    ceiling = write_score(name, float(row['ceiling']))
+    if row['ceiling'] > 0:
+        return [('noise ceiling', ceiling)]
+    # why is said once, above the tables of scores
+    why = no_ceiling(row, repeated=bool((metrics['ceiling'] >= 0).any())).partition(':')[0]
+    same = metrics['metric'] == 'voxel_r_median'
+    for key in ('model', 'space', 'protocol', 'split'):
+        same &= metrics[key] == row[key]
+    if name != ENCODED or not same.any():
+        return [('ceiling', why)]
+    value, ceiling = (
+        write_score(name, float(metrics[key][same].iloc[0])) for key in ('value', 'ceiling')
+    )
+    known = bool(metrics['ceiling'][same].iloc[0] > 0)
+    median = f'{value}, noise ceiling {ceiling}' if known else value
+    return [('ceiling', why), ('median over voxels', median)]
 
 
 def recovered(
