@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.mapped import blocks
+from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.typing import FloatArray
 
 BAD_TRUTH = 'Each of the {n} samples needs its true candidate, from 0 to {last}; found {found}.'
@@ -77,8 +77,11 @@ def outcomes_top1(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
 
     Shape (n_samples, n_candidates); rows sum to 1.
     """
-    best = similarities == similarities.max(axis=1, keepdims=True)
-    return np.asarray(best / best.sum(axis=1, keepdims=True), dtype=np.float64)
+    shares = room(similarities, similarities.shape, np.float64)
+    for rows in blocks(*similarities.shape):
+        best = similarities[rows] == similarities[rows].max(axis=1, keepdims=True)
+        shares[rows] = best / best.sum(axis=1, keepdims=True)
+    return shares
 
 
 def outcomes_top1_of(similarities: npt.NDArray[np.floating[Any]], n_candidates: int) -> FloatArray:
@@ -104,15 +107,15 @@ def outcomes_top1_of(similarities: npt.NDArray[np.floating[Any]], n_candidates: 
     n = similarities.shape[1]
     if not 2 <= n_candidates <= n:
         raise DataError(TOO_FEW.format(need=n_candidates, n=n))
-    # those that would win against each candidate: ties do
-    order = np.sort(similarities, axis=1)
-    below = np.stack(
-        [np.searchsorted(a, b, side='left') for a, b in zip(order, similarities, strict=True)]
-    )
     drawn = n_candidates - 1
-    room = np.maximum(below, drawn)
-    logs = gammaln(room + 1) - gammaln(room - drawn + 1) - gammaln(n) + gammaln(n - drawn)
-    return np.where(below >= drawn, np.exp(np.minimum(logs, 0.0)), 0.0)
+    shares = room(similarities, similarities.shape, np.float64)
+    for row, values in enumerate(similarities):
+        # those that would win against each candidate: ties do
+        below = np.searchsorted(np.sort(values), values, side='left')
+        enough = np.maximum(below, drawn)
+        logs = gammaln(enough + 1) - gammaln(enough - drawn + 1) - gammaln(n) + gammaln(n - drawn)
+        shares[row] = np.where(below >= drawn, np.exp(np.minimum(logs, 0.0)), 0.0)
+    return shares
 
 
 def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
@@ -126,7 +129,7 @@ def outcomes_2way(similarities: npt.NDArray[np.floating[Any]]) -> FloatArray:
     n_samples, n_candidates = similarities.shape
     if n_candidates < 2:
         raise DataError(NO_OTHERS.format(n=n_candidates))
-    shares = np.empty((n_samples, n_candidates))
+    shares = room(similarities, similarities.shape, np.float64)
     for start in range(0, n_samples, _ROWS_AT_ONCE):  # what ranking needs is several times that
         rows = slice(start, start + _ROWS_AT_ONCE)
         shares[rows] = rankdata(-similarities[rows].astype(np.float64), axis=1)

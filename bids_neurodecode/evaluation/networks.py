@@ -7,7 +7,7 @@ a stand-in, whose scores bear the stand-in's own name and compare with no publis
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -18,6 +18,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import outcomes_2way
 from bids_neurodecode.evaluation.images import pixcorr, ssim_2d, ssim_columnwise_legacy
 from bids_neurodecode.evaluation.protocols import NetworkMetric, PictureProtocol
+from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.typing import Float32Array, FloatArray, Uint8Array
 
 BAD_PICTURES = (
@@ -108,8 +109,10 @@ def network_scores(
     networks: Mapping[str, FeatureNetwork],
     *,
     batch_size: int = 32,
-) -> list[PictureScore]:
+) -> Iterator[PictureScore]:
     """Compare by the protocol's networks that there are; see :func:`score_pictures`.
+
+    One metric at a time: a table of all pairs may be large.
 
     Parameters
     ----------
@@ -128,14 +131,17 @@ def network_scores(
         If the images are of another type or shape, or do not pair.
     """
     _check_pictures(truth, reconstruction)
-    scores: list[PictureScore] = []
     groups: dict[tuple[str, int], list[NetworkMetric]] = {}
     for metric in protocol.metrics:
         groups.setdefault((metric.network, metric.size), []).append(metric)
     present = {key: metrics for key, metrics in groups.items() if key[0] in networks}
     for (name, _), metrics in present.items():
-        scores += _by_network(truth, reconstruction, protocol, networks[name], metrics, batch_size)
-    return scores
+        seen, found = (
+            describe(images, networks[name], metrics, protocol, batch_size)
+            for images in (truth, reconstruction)
+        )
+        for m in metrics:
+            yield _score(m.metric, seen[m.layer], found[m.layer], m.kind)
 
 
 def notes_on(
@@ -236,13 +242,14 @@ def _all_pairs(
 ) -> FloatArray:
     """Return what each reconstruction would score, were each image its true one, (n, n)."""
     r = correlations(reconstruction, truth)
-    return 1 - r if kind == 'distance' else outcomes_2way(r)
+    return np.subtract(1, r, out=r) if kind == 'distance' else outcomes_2way(r)
 
 
 def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> FloatArray:
     """Correlate each row of (n, d) with each row of (m, d): (n, m); 0 where a row is constant.
 
-    Features of all images may be large, so columns are taken in blocks.
+    Features of all images may be large, so rows and columns are taken in blocks; correlations
+    of features that lie in a file lie in one, too.
 
     Parameters
     ----------
@@ -251,11 +258,17 @@ def correlations(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[An
     b
         Shape (m, d).
     """
+    out = room(a, (len(a), len(b)), np.float64)
+    for rows in blocks(len(a), len(b)):
+        out[rows] = _correlated(a[rows], b)
+    return out
+
+
+def _correlated(a: npt.NDArray[np.floating[Any]], b: npt.NDArray[np.floating[Any]]) -> FloatArray:
     means = [x.mean(axis=1, dtype=np.float64, keepdims=True) for x in (a, b)]
     products = np.zeros((len(a), len(b)))
     squares = np.zeros(len(a)), np.zeros(len(b))
-    for first in range(0, a.shape[1], _COLUMNS_AT_ONCE):
-        columns = slice(first, first + _COLUMNS_AT_ONCE)
+    for columns in blocks(a.shape[1], max(len(a), len(b)), _COLUMNS_AT_ONCE):
         parts = [x[:, columns] - mean for x, mean in zip((a, b), means, strict=True)]
         products += parts[0] @ parts[1].T
         for k, part in enumerate(parts):
@@ -292,7 +305,7 @@ def describe(
         Images that the network is given at once.
     """
     layers = [metric.layer for metric in metrics]
-    parts: dict[str, list[Float32Array]] = {layer: [] for layer in layers}
+    features: dict[str, Float32Array] = {}
     for rows in _batches(len(images), batch_size):
         pixels = network_pixels(images[rows], metrics[0], protocol)
         for layer, values in network(pixels, layers).items():
@@ -300,23 +313,11 @@ def describe(
             if len(flat) != len(pixels):
                 name = metrics[0].network
                 raise DataError(BAD_FEATURES.format(name=name, found=flat.shape, n=len(pixels)))
-            parts[layer].append(flat.reshape(len(flat), -1))
-    return {layer: np.concatenate(blocks) for layer, blocks in parts.items()}
-
-
-def _by_network(
-    truth: Uint8Array,
-    reconstruction: Uint8Array,
-    protocol: PictureProtocol,
-    network: FeatureNetwork,
-    metrics: Sequence[NetworkMetric],
-    batch_size: int,
-) -> list[PictureScore]:
-    features = [
-        describe(images, network, metrics, protocol, batch_size)
-        for images in (truth, reconstruction)
-    ]
-    return [_score(m.metric, features[0][m.layer], features[1][m.layer], m.kind) for m in metrics]
+            flat = flat.reshape(len(flat), -1)
+            if layer not in features:
+                features[layer] = room(images, (len(images), flat.shape[1]))
+            features[layer][rows] = flat
+    return features
 
 
 def _score(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
+from bids_neurodecode.mapped import room
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.base import PerStimulus, run_labels
 from bids_neurodecode.typing import FloatArray, IndexArray
@@ -66,6 +67,24 @@ class Outcome:
         return np.array([place[name] for name in self.table['stimulus']], dtype=np.intp)
 
 
+def look_up(tables: Sequence[FloatArray], columns: IndexArray) -> FloatArray:
+    """Return one value of each row of the tables of folds, one after the other.
+
+    Parameters
+    ----------
+    tables
+        One a fold, (n_samples, n_candidates).
+    columns
+        Of each sample of all folds, (n,).
+    """
+    parts, start = [], 0
+    for table in tables:
+        rows = np.arange(len(table))
+        parts.append(table[rows, columns[start + rows]])
+        start += len(table)
+    return np.concatenate(parts)
+
+
 def judge(
     model: str,
     components: Callable[[npt.NDArray[np.floating[Any]]], npt.NDArray[np.float32]],
@@ -109,11 +128,20 @@ def judge(
     predicted = components(tested.values)
     known = decoder.space.transform(features.of(decoder.library))
     names = tested.table['stimulus'].astype(str)
-    alike = identification.similarity(predicted, known, decoder.measure)
     true = decoder.space.transform(features.of(names))
-    best = identification.nearest(identification.similarity(true, known, decoder.measure))
+    pick, best = (
+        [
+            decoder.library[i]
+            for i in identification.nearest(
+                identification.similarity(components, known, decoder.measure)
+            )
+        ]
+        for components in (predicted, true)
+    )
     offered = decoder.space.transform(features.of(candidates))
-    pick = [decoder.library[i] for i in identification.nearest(alike)]
+    alike = identification.similarity(predicted, offered, decoder.measure)
+    kept = room(features.values, alike.shape, alike.dtype)
+    kept[:] = alike
     return Outcome(
         model=model,
         space=REPEAT_AVERAGE if average else SINGLE_TRIAL,
@@ -122,9 +150,9 @@ def judge(
             ['sample', 'stimulus', 'run']
         ],
         candidates=tuple(candidates),
-        similarities=identification.similarity(predicted, offered, decoder.measure),
+        similarities=kept,
         retrieved=tuple('' if model == MEAN_IMAGE else name for name in pick),
-        best=tuple(decoder.library[i] for i in best),
+        best=tuple(best),
         library=decoder.library,
         decoded=decoder.space.inverse(predicted),
     )

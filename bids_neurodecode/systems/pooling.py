@@ -14,10 +14,18 @@ from bids_neurodecode.samples import Split
 from bids_neurodecode.systems import pixels
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
-from bids_neurodecode.systems.outcomes import OWN_MODEL, REPEAT_AVERAGE, SINGLE_TRIAL, Outcome
+from bids_neurodecode.systems.outcomes import (
+    OWN_MODEL,
+    REPEAT_AVERAGE,
+    SINGLE_TRIAL,
+    Outcome,
+    look_up,
+)
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.typing import FloatArray, IndexArray
 
+MOST_LABELS = 2000
+"""Stimuli up to which it is counted which are taken for which."""
 ONE_CANDIDATE = (
     'Fold {fold} has one candidate stimulus only, so nothing can be identified. '
     'Use fewer folds (split.n_folds), or hold out whole runs (split.by = "run").'
@@ -122,19 +130,15 @@ def identification_scores(
     """
     top1 = metric == 'identification_top1'
     score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
+    tables = [score_all(o.similarities) for o in outcomes]
     widths = np.concatenate([np.full(*o.similarities.shape) for o in outcomes])
-    start = np.concatenate([[0], np.cumsum(widths)[:-1]])
-    flat = np.empty(int(widths.sum()))
-    ends = np.cumsum([o.similarities.size for o in outcomes])
-    for outcome, end in zip(outcomes, ends, strict=True):
-        flat[end - outcome.similarities.size : end] = score_all(outcome.similarities).ravel()
     truth = np.concatenate([o.truth for o in outcomes])
     chance = float((1 / widths).mean()) if top1 else 0.5
 
     def permuted(index: IndexArray) -> float:
-        return float(flat[start + truth[index]].mean())
+        return float(look_up(tables, truth[index]).mean())
 
-    values = flat[start + truth]
+    values = look_up(tables, truth)
     return scorer.score(metric, values, permuted, chance=chance, refitted=refitted)
 
 
@@ -172,8 +176,13 @@ def sample_table(outcome: Outcome) -> Any:
 
 
 def confusion_of(outcomes: Sequence[Outcome]) -> tuple[FloatArray, tuple[str, ...]]:
-    """Add up the confusion matrices of folds, whose candidates may differ."""
+    """Add up the confusion matrices of folds, whose candidates may differ.
+
+    Of more labels than can be seen there is none: of 30,000 images it would take 7 GB.
+    """
     labels = tuple(sorted({name for o in outcomes for name in o.candidates}))
+    if len(labels) > MOST_LABELS:
+        return np.empty((0, 0)), ()
     place = {name: row for row, name in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels)))
     for o in outcomes:

@@ -128,8 +128,10 @@ class Publisher:
 
         return NullResults(self.keep(source, 'null'), observed, metric)
 
-    def confusion(self, source: Path, labels: Sequence[str]) -> ConfusionResults:
+    def confusion(self, source: Path, labels: Sequence[str]) -> ConfusionResults | None:
         """Keep counts of true and identified stimuli; return what the report says of them.
+
+        There are none of very many stimuli.
 
         Parameters
         ----------
@@ -140,7 +142,7 @@ class Publisher:
         """
         from bids_neurodecode.report.results import ConfusionResults
 
-        return ConfusionResults(self.keep(source, 'confusion'), tuple(labels))
+        return ConfusionResults(self.keep(source, 'confusion'), tuple(labels)) if labels else None
 
     def record(
         self, system: str, *, n_trials: Mapping[Any, int], plan: Plan | None = None, **more: Any

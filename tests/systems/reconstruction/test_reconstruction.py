@@ -1,5 +1,7 @@
 """Linear decoding finds a planted truth, finds nothing where there is none, and never leaks."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import PerStimulus, System
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder, candidate_stimuli
+from bids_neurodecode.systems.pooling import confusion_of
 from bids_neurodecode.systems.reconstruction import recipe as reconstruction
 from bids_neurodecode.systems.reconstruction.recipe import evaluate, evaluate_folds, fit, predict
 from bids_neurodecode.systems.scoring import FEW_GROUPS, FIXED_LABELS, ONE_ORDER, Pairing
@@ -99,6 +102,17 @@ def test_baselines_are_at_chance(by_stimulus):
     assert shuffled.p > 0.01
     assert abs(shuffled.value - 0.1) < 0.1
     assert abs(pick(result, 'baseline-shuffled', 'identification_2way').value - 0.5) < 0.15
+
+
+def test_it_is_not_counted_which_of_very_many_images_are_taken_for_which(monkeypatch):
+    three = np.eye(3)
+    outcomes = [SimpleNamespace(candidates=tuple('abc'), similarities=three, truth=np.arange(3))]
+    counts, labels = confusion_of(outcomes)
+    assert (counts == three).all()
+    assert labels == ('a', 'b', 'c')
+    monkeypatch.setattr('bids_neurodecode.systems.pooling.MOST_LABELS', 2)
+    counts, labels = confusion_of(outcomes)
+    assert (counts.size, labels) == (0, ())
 
 
 def test_sample_table_confusion_and_null_agree_with_the_score(by_stimulus):

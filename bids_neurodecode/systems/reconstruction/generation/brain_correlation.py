@@ -23,6 +23,7 @@ import numpy.typing as npt
 from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.networks import correlations
+from bids_neurodecode.mapped import room
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.stimuli.features import FeatureExtractor
 from bids_neurodecode.systems.base import AT_ONCE, PerStimulus
@@ -181,7 +182,9 @@ class BrainScores:
             parts = [rows[at : at + _SEEN] for at in range(0, len(rows), _SEEN)]
             predicted = np.concatenate([self.viewer.responses(encoder, shown[p]) for p in parts])
             table = with_other_runs(predicted, measured, part.truth, runs[rows])
-            self.tables.setdefault(model, []).append((replace(part, model=model), table))
+            kept = room(pictures.values, table.shape, table.dtype)
+            kept[:] = table
+            self.tables.setdefault(model, []).append((replace(part, model=model), kept))
 
     def scores(self, board: ReconstructionScorer) -> tuple[list[Score], list[str]]:
         """Return the rows of the metrics table, and what their reader should know."""

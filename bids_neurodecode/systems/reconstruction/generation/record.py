@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import TRUE_IMAGE
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
-from bids_neurodecode.mapped import joined, room
+from bids_neurodecode.mapped import blocks, joined, room
 from bids_neurodecode.models.sampling import picture_seed
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.features import image_size_of, judges_of
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_neurodecode.evaluation.metrics import Score
-    from bids_neurodecode.models.wide import Renorm
 
 INITIAL, FINAL = 'initial', 'final'
 STAND_IN_FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -179,7 +178,7 @@ class Record:
         alike = identification.similarity(
             stage.space.transform(np.concatenate(features)), stage.components(given.candidates)
         )
-        outcome = self._outcome(model, space, given, alike)
+        outcome = self._outcome(model, space, given, self.keep(len(alike), [alike]))
         candidates = self._images(given.candidates)
         self.made.setdefault((model, space), []).append(
             scoring.Judged(outcome, pictures, candidates)
@@ -225,9 +224,12 @@ class Record:
         name = next(iter(model.conditions), None)
         if name is None:
             return
-        decoded = _decoded(given, model, name, 'none')
-        offered = stage.truth(given.candidates)[name].reshape(len(given.candidates), -1)
-        alike = identification.similarity(decoded, offered.astype(np.float32))
+        names, n = given.candidates, len(given.candidates)
+        decoded = self.keep(len(given.table), _decoded(given, model, name))
+        known = (stage.truth(names[part])[name] for part in blocks(n, _size(model)))
+        offered = self.keep(n, (x.reshape(len(x), -1).astype(np.float32) for x in known))
+        alike = identification.similarity(decoded, offered)
+        alike = self.keep(len(alike), [alike])
         self.retrieval.append((self._outcome('', '', given, alike), alike))
 
     def note_brain(
@@ -455,15 +457,24 @@ def nearest_stimuli(given: HeldOut, model: GenerationModel, stage: Stage) -> lis
         Training stimuli of the fold, with their conditions.
     """
     name = next(iter(model.conditions))
-    decoded = _decoded(given, model, name, 'none')
     known = np.asarray(stage.conditions[name]).reshape(len(stage.stimuli), -1)
-    alike = identification.similarity(decoded, known)
-    return [stage.stimuli[k] for k in identification.nearest(alike)]
+    return [
+        stage.stimuli[k]
+        for decoded in _decoded(given, model, name)
+        for k in identification.nearest(identification.similarity(decoded, known))
+    ]
 
 
-def _decoded(given: HeldOut, model: GenerationModel, name: str, renorm: Renorm) -> Float32Array:
-    conditions = model.predict_conditions(given.samples.values, renorm)
-    return conditions[name].reshape(len(given.table), -1)
+def _decoded(given: HeldOut, model: GenerationModel, name: str) -> Iterator[Float32Array]:
+    """Yield a condition of some samples at a time, (n_rows, length), as it was predicted."""
+    for part in blocks(len(given.table), _size(model)):
+        values = model.predict_conditions(given.samples.values[part], 'none')[name]
+        yield values.reshape(len(values), -1)
+
+
+def _size(model: GenerationModel) -> int:
+    """Return how many values the conditions of an image have."""
+    return sum(int(np.prod(shape)) for shape in model.shapes.values())
 
 
 def _identified(parts: Sequence[scoring.Judged]) -> dict[str, npt.NDArray[np.float64]]:

@@ -26,11 +26,11 @@ from bids_neurodecode.evaluation.metrics import (
     Score,
 )
 from bids_neurodecode.evaluation.protocols import PictureProtocol
-from bids_neurodecode.mapped import blocks, joined, rows_of
+from bids_neurodecode.mapped import blocks, joined, room, rows_of
 from bids_neurodecode.samples import Split
 from bids_neurodecode.systems.base import AT_ONCE
 from bids_neurodecode.systems.comparison import Kept
-from bids_neurodecode.systems.outcomes import Outcome
+from bids_neurodecode.systems.outcomes import Outcome, look_up
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.typing import FloatArray, IndexArray, Uint8Array
 
@@ -176,15 +176,12 @@ class ReconstructionScorer:
         """Score a table; return the row and its permuted scores."""
         scorer = self.scorer(table.model, table.space, table.outcomes)
         sign = -1 if table.lower_is_better else 1
-        flat = sign * np.concatenate([part.ravel() for part in table.values])
-        widths = np.concatenate([np.full(len(v), v.shape[1]) for v in table.values])
-        start = np.concatenate([[0], np.cumsum(widths)[:-1]])
         truth = np.concatenate([o.truth for o in table.outcomes])
 
         def permuted(index: IndexArray) -> float:
-            return float(flat[start + truth[index]].mean())
+            return float((sign * look_up(table.values, truth[index])).mean())
 
-        values = flat[start + truth]
+        values = sign * look_up(table.values, truth)
         row, null = scorer.score(
             table.metric,
             values,
@@ -322,7 +319,7 @@ def latent_tables(
     squares: list[Any] = []
     sizes: list[Any] = []
     for ours, theirs in zip(predicted, true, strict=True):
-        square, size = np.empty((2, len(ours), len(theirs)), dtype=np.float32)
+        square, size = (room(ours, (len(ours), len(theirs))) for _ in range(2))
         for rows in blocks(len(ours), ours.shape[1]):
             some = np.asarray(ours[rows])
             for column, row in enumerate(theirs):
@@ -399,8 +396,8 @@ def _tables(
         tables.append(table('pixel_top1', [top1(r) for r in pixels], chance))
         tables.append(table('pixel_2way', [two_way(r) for r in pixels], 0.5))
     if thorough and _lacks_networks(board):
-        known = [_correlations(board, p) for p in parts]
-        tables.append(table(f'{networks.STAND_IN}_2way', [two_way(r) for r in known], 0.5))
+        values = [two_way(_correlations(board, p)) for p in parts]
+        tables.append(table(f'{networks.STAND_IN}_2way', values, 0.5))
     return tables
 
 
@@ -470,7 +467,9 @@ def _one_for_all(outcomes: FloatArray, truth: IndexArray) -> bool:
     Each candidate has to be true as often as the others.
     """
     n_true = np.bincount(truth, minlength=outcomes.shape[1])
-    return bool((outcomes == outcomes[:1]).all() and (n_true == n_true[0]).all())
+    parts = blocks(*outcomes.shape)
+    same = all((outcomes[rows] == outcomes[:1]).all() for rows in parts)
+    return same and bool((n_true == n_true[0]).all())
 
 
 def _exact(row: Score) -> Score:

@@ -35,7 +35,7 @@ PICTURE_SIZE = 64
     ),
     settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
     threads=8,
-    memory=lambda size: 0.3 + size.factor_gb + 10 * size.block_gb + 5 * size.similarities_gb,
+    memory=lambda size: 0.3 + size.factor_gb + 10 * size.block_gb + 2 * size.similarities_gb,
 )
 def decode(
     trials: Trials,

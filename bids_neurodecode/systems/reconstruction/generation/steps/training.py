@@ -97,15 +97,16 @@ def add_generation(ladder: Ladder, choice: Choice) -> None:
 
 
 def _memory(size: DataSize) -> float:
-    """Return GB from the size of the data: responses, images and what is predicted lie in files.
+    """Return GB from the size of the data: what lies in files is not in it.
 
-    What grows: the kernel of the images' mean responses (of trials where images are few),
-    patterns of held-out trials for the brain correlation, and similarities of each model's images
-    to those of a fold. Weights of networks are held twice while they are read.
+    What grows: the kernel of the images' mean responses (of trials where images are few) or, when
+    it is gone, patterns of held-out trials for the brain correlation; and similarities of some
+    held-out samples to the images of a fold or its library. Weights of networks are held twice
+    while they are read.
     """
     n_rows = size.n_stimuli if size.n_stimuli >= MANY_STIMULI else size.n_trials
     held_out = size.patterns_gb(size.n_trials // 5, 2) + size.patterns_gb(size.n_stimuli // 5, 4)
-    grows = size.factor_of(n_rows) + 4 * size.block_gb + held_out + 9 * size.similarities_gb
+    grows = max(size.factor_of(n_rows), held_out) + 4 * size.block_gb + 2 * size.similarities_gb
     return 0.25 + grows + 2 * size.networks_gb
 
 
