@@ -15,10 +15,12 @@ from urllib.parse import unquote
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
+from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
 from bids_neurodecode.extensions import declared
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.spaces import form_of
 from bids_neurodecode.text import one_line
 
 BIDS_VERSION = '1.10.0'
@@ -66,7 +68,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     'linearapplied': 'A trained linear model applied to data that it was not trained on',
     'networkapplied': 'A trained network applied to data that it was not trained on',
     'conditions': 'Conditions told apart by their responses, and how far these are apart',
-    'searchlight': 'Of searchlights, each named by the voxel or vertex in its centre',
+    'searchlight': 'Of searchlights, each named by the voxel in its centre',
     'generated': 'Images made in two stages from the responses',
     'initial': 'Image of the first stage, from the responses',
     'final': 'Image of the second stage, from the responses',
@@ -79,6 +81,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     'cnn': 'Encoding model: convolutional head',
     'shared': 'Encoding model: head that participants share',
 }
+_OF_COLUMNS = re.compile(r'_(mask|statmap|boldmap|bold)\.(?!json)')
 OF_ITS_KIND = 'Of its kind; see the sidecar of the file'
 OF_FEATURES = '{model}; feature space {space}'
 
@@ -314,14 +317,16 @@ def _write_descriptions(folder: Path) -> None:
     """List the ``desc`` of the files that are there."""
     import pandas as pd
 
-    found = {
-        match[1]
+    files = [
+        file
         for kind in ('sub-*', 'stimuli')
         for file in folder.glob(f'{kind}/**/*_desc-*')
         if not {'figures', 'log'} & set(file.relative_to(folder).parts)
-        and (match := re.search(r'_desc-([0-9a-zA-Z+]+)_', file.name))
-    }
-    rows = [(f'desc-{name}', _meaning(name)) for name in sorted(found)]
+    ]
+    found = {x[1] for file in files if (x := re.search(r'_desc-([0-9a-zA-Z+]+)_', file.name))}
+    forms = {form_of(file) for file in files if _OF_COLUMNS.search(file.name)}
+    form = forms.pop() if len(forms) == 1 else None
+    rows = [(f'desc-{name}', in_nouns(_meaning(name), form)) for name in sorted(found)]
     write_tsv(folder / 'descriptions.tsv', pd.DataFrame(rows, columns=['desc_id', 'description']))
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.names import product_of, product_path
+from bids_neurodecode.bids.nouns import in_nouns, told_in_nouns
 from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
@@ -234,7 +235,7 @@ class ProductWriter:
         """
         first = {**product_of(key).sidecar, 'SkullStripped': True, **(fixed or {})}
         content = sidecar(sources=self.sources, fixed=first, **self.place, **fields)
-        write_json(self.path(key, extension='.json', **entities), content)
+        self._tell(self.path(key, extension='.json', **entities), content)
 
     def series(
         self,
@@ -277,7 +278,8 @@ class ProductWriter:
         desc
             Label of the model in file names.
         """
-        self.copy('metrics', source.with_suffix('.json'), desc=desc, extension='.json')
+        about = read_json(source.with_suffix('.json'))
+        self._tell(self.path('metrics', desc=desc, extension='.json'), about)
         return self.copy('metrics', source, desc=desc)
 
     def model(self, source: Path, settings: Config, desc: str, card: Path | None = None) -> None:
@@ -298,7 +300,10 @@ class ProductWriter:
         folder = self.path('model_config', desc=desc).parent
         self.text('model_config', settings.to_toml(folder), desc=desc)
         if card is not None:
-            self.copy('model_card', card, desc=desc)
+            lines = card.read_text('utf-8').splitlines(keepends=True)
+            # cells of tables are names
+            told = (x if x.startswith('|') else in_nouns(x, self.form) for x in lines)
+            self.text('model_card', ''.join(told), desc=desc)
 
     def table(
         self,
@@ -335,8 +340,12 @@ class ProductWriter:
             columns = {name: text for name, text in texts.items() if name in table}
         if columns is not None:
             described = {name: text for name, text in columns.items() if name not in ENTITIES}
-            write_json(self.path(key, extension='.json', **entities), described)
+            self._tell(self.path(key, extension='.json', **entities), described)
         return target
+
+    def _tell(self, file: Path, content: Mapping[str, Any]) -> None:
+        """Write a sidecar that calls columns what they are."""
+        write_json(file, told_in_nouns(content, self.form))
 
     def copy(self, key: str, source: Path, **more: str) -> Path:
         """Copy a file as it is.

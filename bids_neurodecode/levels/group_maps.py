@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_neurodecode.bids.names import product_of
+from bids_neurodecode.bids.nouns import told_in_nouns
 from bids_neurodecode.bids.sink import write_image, write_json, write_tsv
 from bids_neurodecode.spaces import EXTENSIONS, Space, like, sidecar_of, space_of
 from bids_neurodecode.systems.steps.records import GROUP_FOLDER, read_results
@@ -65,7 +66,10 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     if len(table):
         made['region_means'] = folder / f'task-{people[0].task}_stat-mean_regions.tsv'
         write_tsv(made['region_means'], table)
-        about = column_texts('group_regions')
+        forms = {each.form for each in people}
+        about = told_in_nouns(
+            column_texts('group_regions'), forms.pop() if len(forms) == 1 else None
+        )
         write_json(made['region_means'].with_suffix('.json'), about)
     return made
 
@@ -103,7 +107,7 @@ def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[st
     def write(values: Any, stat: str, desc: str, **more: Any) -> None:
         target = folder / group_map(first, space, stat, desc)
         write_image(target, like(stack.image, values), name=f'{stat} {desc}')
-        write_json(sidecar_of(target), {**fields, **more})
+        write_json(sidecar_of(target), told_in_nouns({**fields, **more}, first.form))
 
     units = told.sidecar['Units']
     write(stack.mean(2), stat, f'{prefix}mean', Description=MEAN.format(about=about), Units=units)

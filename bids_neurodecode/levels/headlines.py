@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.report import scores
-from bids_neurodecode.report.nouns import in_nouns
 from bids_neurodecode.report.reader import Reader, confidence_of, reading
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.verdicts import DECODED, FINAL, score_verdict

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.errors import ArgumentsError, ReportError
 from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
 from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.report.facts import Facts
-from bids_neurodecode.report.nouns import in_nouns
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
 

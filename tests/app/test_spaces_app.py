@@ -1,6 +1,7 @@
 """The same responses as volumes, surfaces, CIFTI and parcels: the same scores in every system."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -163,6 +164,27 @@ def test_scores_do_not_depend_on_the_space(made, volumes, space, no_page, check_
     assert any(file.name.endswith(SPACES[space]) for file in files)
     assert validate_dataset(mine) == {}
     check_pybids(mine, made / SYSTEMS[system][0])
+    told = texts_of(mine)
+    assert len(told) > 10
+    of_voxels = {file for file, text in told.items() if re.search(r'(?<!\.)\b[Vv]oxels?\b', text)}
+    assert bool(of_voxels) == (space == 'T1w'), of_voxels
+
+
+def texts_of(out: Path) -> dict[str, str]:
+    """Return what sidecars, model cards and the list of descriptions say, without keys."""
+
+    def values(content):
+        if isinstance(content, dict):
+            return ' | '.join(values(v) for k, v in content.items() if k != 'Sources')
+        return str(content)
+
+    files = [f for f in out.glob('sub-*/**/*.json') if 'log' not in f.parts]
+    told = {file.name: values(json.loads(file.read_text())) for file in files}
+    cards = [out / 'descriptions.tsv', *out.glob('sub-*/models/*.md')]
+    return told | {
+        file.name: '\n'.join(x for x in file.read_text().splitlines() if x[:1] != '|')
+        for file in cards
+    }
 
 
 @pytest.mark.skipif(shutil.which('wb_command') is None, reason='Connectome Workbench is missing')

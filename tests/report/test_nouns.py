@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.figure
 import pytest
 
+from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.report.build import (
     Bullets,
     Code,
@@ -18,7 +19,7 @@ from bids_neurodecode.report.build import (
     Verdict,
     Verdicts,
 )
-from bids_neurodecode.report.nouns import in_nouns, page_in_nouns
+from bids_neurodecode.report.nouns import page_in_nouns
 
 
 def page():
