@@ -90,7 +90,8 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     inputs = _validated(inputs, arguments)
     folds = arguments.level == 'full' and arguments.mode == 'train'
     inputs = _keep(inputs, lambda person: check_design(person, config, hold_out=folds))
-    inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas))
+    fetch = not arguments.dry_run
+    inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas, fetch=fetch))
     inputs = _keep(inputs, lambda person: check_trained(arguments, config, person))
     if not (arguments.reports_only or arguments.boilerplate_only):
         inputs = _with_values(inputs, config, arguments.nprocs or n_processors())

@@ -444,7 +444,9 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
         check_split(add_parts(table, config.split.file, config.split.name), config)
 
 
-def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str, ...]:
+def check_atlas(
+    person: ParticipantInput, settings: AtlasSettings, *, fetch: bool = True
+) -> tuple[str, ...]:
     """Put the atlas on the grid of the data and check that it and its regions meet the mask.
 
     Parameters
@@ -453,6 +455,8 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
         The participant.
     settings
         Of the atlas.
+    fetch
+        Whether it is fetched where it is not here; else that is said, and nothing checked.
 
     Returns
     -------
@@ -468,6 +472,7 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
         return ()
     from bids_neurodecode.signals.atlas import region_mask
     from bids_neurodecode.signals.regions import place_regions
+    from bids_neurodecode.signals.templateflowfiles import WouldBeFetchedError
 
     run = person.runs[0]
     inside, grid = read_mask(run.mask)
@@ -480,6 +485,7 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
             affine=grid.affine,
             space=run.space or None,
             columns=grid.space,
+            fetch=fetch,
         )
         labels = atlas.labels
         if not labels[inside].any():
@@ -491,6 +497,8 @@ def check_atlas(person: ParticipantInput, settings: AtlasSettings) -> tuple[str,
                 raise InputError(
                     REGIONS_OUTSIDE.format(regions=regions, atlas=named, mask=run.mask)
                 )
+    except WouldBeFetchedError as error:
+        return (str(error),)
     except DataError as error:
         raise InputError(WHO.format(file=named, reason=error)) from error
     return atlas.warnings

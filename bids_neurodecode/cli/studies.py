@@ -130,7 +130,7 @@ def check_variants(
         for person in inputs.participants:
             try:
                 check_design(person, variant.config)
-                check_atlas(person, variant.config.atlas)
+                check_atlas(person, variant.config.atlas, fetch=not arguments.dry_run)
             except (InputError, ArgumentsError) as error:
                 left_out[person.label, variant.name] = str(error)
     n_all = len(inputs.participants) * len(plan.variants)

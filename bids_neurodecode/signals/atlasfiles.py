@@ -73,6 +73,7 @@ def load_atlas(
     space: str | None = None,
     resolution: int | None = None,
     columns: Space | None = None,
+    fetch: bool = True,
 ) -> Atlas:
     """Find and read an atlas in the space of the data.
 
@@ -96,6 +97,9 @@ def load_atlas(
         TemplateFlow's index of the resolution. If left out, the one at hand, else 2.
     columns
         What the columns of the data are, where they are no volumes.
+    fetch
+        Whether files of TemplateFlow that are not there are fetched; else they are an error
+        (:class:`~bids_neurodecode.signals.templateflowfiles.WouldBeFetchedError`).
 
     Returns
     -------
@@ -111,10 +115,10 @@ def load_atlas(
         return _structures(columns, space)
     if name is not None:
         if columns is not None:
-            return _surface_atlas(name, columns)
+            return _surface_atlas(name, columns, fetch=fetch)
         if space is None:
             raise InputError(NO_SPACE.format(name=name))
-        file, table = volume_files(name, space, resolution)
+        file, table = volume_files(name, space, resolution, fetch=fetch)
         found: str | None = space
         warnings: tuple[str, ...] = ()
     elif file is not None:
@@ -160,12 +164,12 @@ def _own_table(file: Path) -> Path | None:
         return None
 
 
-def _surface_atlas(name: str, columns: Space) -> Atlas:
+def _surface_atlas(name: str, columns: Space, *, fetch: bool) -> Atlas:
     """Read an atlas of TemplateFlow on the surfaces of the data."""
     if columns.form not in {'gifti', 'cifti'}:
         told = {'where': WHERE[columns.form], 'column': 'parcel'}
         raise InputError(FILE_NEEDED.format(name=name, **told))
-    file, table = surface_files(name, columns)
+    file, table = surface_files(name, columns, fetch=fetch)
     space = columns.label.split(':')[0]
     # numbers may begin anew in the right hemisphere: the files' own names tell them apart
     found = _read_form(file, None, space, ())

@@ -72,6 +72,7 @@ def place_regions(
     affine: npt.NDArray[np.float64],
     space: str | None,
     columns: Space | None,
+    fetch: bool = True,
 ) -> Regions:
     """Bring an atlas, or the user's own regions, to the grid of the data.
 
@@ -87,6 +88,8 @@ def place_regions(
         Its identifier; None if it is native.
     columns
         What the columns of the data are, where they are no volumes.
+    fetch
+        Whether an atlas of TemplateFlow that is not there is fetched; else it is an error.
 
     Raises
     ------
@@ -100,6 +103,7 @@ def place_regions(
             table=settings.table,
             space=space,
             columns=columns,
+            fetch=fetch,
         )
         return Regions(atlas.placed(shape, affine, columns), atlas.table, atlas.warnings)
     import pandas as pd

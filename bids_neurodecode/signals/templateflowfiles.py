@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.spaces import Space, files_of, form_of
@@ -28,6 +28,9 @@ NOT_FETCHED = (
     "The atlas file {file} is not in TemplateFlow's folder {home} and cannot be fetched "
     '({reason}). Fetch it where there is a network (templateflow get --atlas {atlas} {template}) '
     'and set TEMPLATEFLOW_HOME to that folder, or give a dseg file (atlas.file).'
+)
+WOULD_BE_FETCHED = (
+    'The atlas file {file} would be fetched into {home}; it was not compared with the data.'
 )
 NO_HOME = (
     "TemplateFlow's folder cannot be used ({reason}). Set TEMPLATEFLOW_HOME to a folder that "
@@ -52,7 +55,13 @@ NO_SPACE = (
 ENTITY = re.compile(r'(?:^|_)([a-z]+)-([A-Za-z0-9]+)')
 
 
-def volume_files(name: str, space: str, resolution: int | None) -> tuple[Path, Path]:
+class WouldBeFetchedError(InputError):
+    """A file is not in TemplateFlow's folder, and nothing is to be fetched."""
+
+
+def volume_files(
+    name: str, space: str, resolution: int | None, *, fetch: bool = True
+) -> tuple[Path, Path]:
     """Return the image and the table, from the folder if they are there, else fetched.
 
     Parameters
@@ -63,6 +72,8 @@ def volume_files(name: str, space: str, resolution: int | None) -> tuple[Path, P
         Template of the data.
     resolution
         Of the data, as TemplateFlow counts it; None: not known.
+    fetch
+        Whether what is not there is fetched; else it is an error.
     """
     atlas, entities = _parts_of(name)
     home = os.environ.get('TEMPLATEFLOW_HOME')
@@ -70,7 +81,7 @@ def volume_files(name: str, space: str, resolution: int | None) -> tuple[Path, P
         at_hand = _in_folder(Path(home) / f'tpl-{space}', atlas, entities, resolution)
         if at_hand is not None:
             return at_hand
-    return _fetch(name, atlas, entities, space, resolution)
+    return _fetch(name, atlas, entities, space, resolution, fetch=fetch)
 
 
 def _parts_of(name: str) -> tuple[str, dict[str, str]]:
@@ -113,7 +124,7 @@ def _in_folder(
     return (images[choice], tables[0]) if choice in images and tables else None
 
 
-def surface_files(name: str, columns: Space) -> tuple[Path, Path | None]:
+def surface_files(name: str, columns: Space, *, fetch: bool = True) -> tuple[Path, Path | None]:
     """Return labels on the surfaces of the data and their table, from the folder, else fetched.
 
     Of GIFTI files it is the left one.
@@ -124,6 +135,8 @@ def surface_files(name: str, columns: Space) -> tuple[Path, Path | None]:
         Of the atlas.
     columns
         The surfaces of the data.
+    fetch
+        Whether what is not there is fetched; else it is an error.
     """
     atlas, entities = _parts_of(name)
     label = columns.label.split(':')[0]
@@ -140,7 +153,7 @@ def surface_files(name: str, columns: Space) -> tuple[Path, Path | None]:
                 whole = all(each.exists() and each.stat().st_size for each in files_of(path))
                 if path.name.endswith(extension) and grid.get('den') == density and whole:
                     return files_of(path)[0], next(iter(tables), None)
-    return _fetch_surfaces(name, template, meshes)
+    return _fetch_surfaces(name, template, meshes, fetch=fetch)
 
 
 def _meshes_for(template: str, columns: Space) -> list[tuple[str, str]]:
@@ -154,7 +167,7 @@ def _meshes_for(template: str, columns: Space) -> list[tuple[str, str]]:
 
 
 def _fetch_surfaces(
-    name: str, template: str, meshes: list[tuple[str, str]]
+    name: str, template: str, meshes: list[tuple[str, str]], *, fetch: bool
 ) -> tuple[Path, Path | None]:
     """Let TemplateFlow fetch labels on surfaces, and say what to do where it cannot."""
     try:
@@ -167,17 +180,11 @@ def _fetch_surfaces(
         files = api.ls(template, extension=extension, density=density, **query)
         if not files:
             continue
-        try:
-            api.get(template, extension=extension, density=density, **query)
-            tables = [Path(x) for x in api.ls(template, extension='.tsv', **query)]
-            if tables:
-                api.get(template, extension='.tsv', **query)
-        except (OSError, RuntimeError) as error:
-            told = {'home': files[0].parent.parent, 'reason': type(error).__name__}
-            raise InputError(
-                NOT_FETCHED.format(file=files[0].name, template=template, atlas=atlas, **told)
-            ) from error
-        return files_of(Path(files[0]))[0], next(iter(tables), None)
+        tables = api.ls(template, extension='.tsv', **query)
+        labels = {'extension': extension, 'density': density, **query}
+        _get(template, atlas, files, labels, fetch=fetch)
+        _get(template, atlas, tables, {'extension': '.tsv', **query}, fetch=fetch)
+        return files_of(Path(files[0]))[0], next(map(Path, tables), None)
     known = known_atlases(template, ON_SURFACES)
     if known:
         raise InputError(unknown_atlas(name, template, known))
@@ -185,8 +192,33 @@ def _fetch_surfaces(
     raise InputError(NOT_IN_SPACE.format(name=name, space=template, elsewhere=elsewhere))
 
 
+def _get(
+    template: str, atlas: str, files: Sequence[Path], query: dict[str, Any], *, fetch: bool
+) -> None:
+    """Fetch files that are names so far, all that a query finds."""
+    from templateflow import api
+
+    missing = [Path(x) for x in files if not (Path(x).exists() and Path(x).stat().st_size)]
+    if not missing:
+        return
+    told = {'file': missing[0].name, 'home': missing[0].parent.parent}
+    if not fetch:
+        raise WouldBeFetchedError(WOULD_BE_FETCHED.format(**told))
+    try:
+        api.get(template, **query)
+    except (OSError, RuntimeError) as error:  # no network: requests' errors are OSErrors
+        told |= {'reason': type(error).__name__, 'template': template, 'atlas': atlas}
+        raise InputError(NOT_FETCHED.format(**told)) from error
+
+
 def _fetch(
-    name: str, atlas: str, entities: dict[str, str], space: str, resolution: int | None
+    name: str,
+    atlas: str,
+    entities: dict[str, str],
+    space: str,
+    resolution: int | None,
+    *,
+    fetch: bool,
 ) -> tuple[Path, Path]:
     """Let TemplateFlow fetch the files, and say what to do where it cannot."""
     try:
@@ -211,19 +243,8 @@ def _fetch(
         raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
     image = by_resolution[choice]
     grid = {'resolution': choice} if '_res-' in image.name else {}
-    try:
-        api.get(space, extension='.nii.gz', **grid, **query)
-        api.get(space, extension='.tsv', **query)
-    except (OSError, RuntimeError) as error:  # no network: requests' errors are OSErrors
-        raise InputError(
-            NOT_FETCHED.format(
-                file=image.name,
-                home=image.parent.parent,
-                reason=type(error).__name__,
-                template=space,
-                atlas=atlas,
-            )
-        ) from error
+    _get(space, atlas, [image], {'extension': '.nii.gz', **grid, **query}, fetch=fetch)
+    _get(space, atlas, tables, {'extension': '.tsv', **query}, fetch=fetch)
     return Path(image), Path(tables[0])
 
 

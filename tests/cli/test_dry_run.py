@@ -1,11 +1,14 @@
 """A dry run writes nothing, whatever it is of."""
 
+import sys
 import tempfile
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from bids_neurodecode.cli.main import main
+from bids_neurodecode.signals.templateflowfiles import WOULD_BE_FETCHED
 from tests.bad_input import FILM, command, listing
 from tests.datasets import write_mask
 
@@ -73,6 +76,30 @@ def test_nothing_is_written(make_dataset, tmp_path, monkeypatch, capsys, change,
     said = capsys.readouterr().out
     assert 'nothing is written' in said
     assert str(own) not in said
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(('spec', 'more'), [({}, []), (FILM, ['--study', 'movie-delay'])])
+def test_an_atlas_is_not_fetched(make_dataset, tmp_path, monkeypatch, capsys, spec, more):
+    home = tmp_path / 'home'
+
+    class Api:
+        def ls(self, template, extension, **_):
+            name = f'tpl-{template}_res-02_atlas-Mine_dseg{extension}'
+            return [home / f'tpl-{template}' / name]
+
+        def get(self, *_, **__):
+            raise AssertionError('the network was asked')
+
+    stub = ModuleType('templateflow')
+    stub.api = Api()
+    monkeypatch.setitem(sys.modules, 'templateflow', stub)
+    monkeypatch.delenv('TEMPLATEFLOW_HOME', raising=False)
+    data = make_dataset(**spec)
+    before = listing(tmp_path)
+    assert main([*command(data, ['--atlas', 'Mine', *more]), '--dry-run']) == 0
+    file = 'tpl-MNI152NLin6Asym_res-02_atlas-Mine_dseg.nii.gz'
+    assert WOULD_BE_FETCHED.format(file=file, home=home) in capsys.readouterr().out
     assert listing(tmp_path) == before
 
 
