@@ -212,23 +212,23 @@ def _without_joint(labels: Sequence[str], there: Collection[str]) -> list[str]:
 
 
 def both_hemispheres(found: Sequence[Series]) -> list[Series]:
-    """Keep one series, the left hemisphere's, of each pair on a surface.
+    """Keep one series, the left hemisphere's, of each pair on a surface; one alone is kept."""
+    paths = {series.path for series in found}
+    return [s for s in found if (left := files_of(s.path)[0]) == s.path or left not in paths]
+
+
+def check_hemispheres(found: Sequence[Series]) -> None:
+    """Check that surfaces have both hemispheres.
 
     Raises
     ------
     InputError
         If the other hemisphere is missing.
     """
-    paths = {series.path for series in found}
-    kept = []
     for series in found:
-        files = files_of(series.path)
-        for other in files:
-            if other not in paths:
+        for other in files_of(series.path):
+            if not (other.exists() or other.is_symlink()):
                 raise InputError(NO_HEMISPHERE.format(file=series.path, other=other.name))
-        if series.path == files[0]:
-            kept.append(series)
-    return kept
 
 
 def volumes_first(found: Sequence[Series], asked: str | None) -> list[Series]:

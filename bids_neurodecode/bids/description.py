@@ -52,6 +52,7 @@ UNTYPED = (
     'Add "DatasetType": "derivative".'
 )
 LEFT_OUT = '{folder} was left out: its {file} was not fetched ({reason}).'
+BROKEN = '{folder} was left out: {reason}'
 UNKNOWN_DERIVATIVE = (
     'No derivatives are called {name!r}.{near} Known: {known}. Add them with '
     '--derivatives {name}=PATH.'
@@ -260,7 +261,13 @@ def _look_below(
             continue
         odd = []
         if file.is_file():
-            description = read_description(child)
+            try:
+                description = read_description(child)
+            except InputError as error:
+                if child.name == betas_from or holds_series(child, query):
+                    raise
+                left_out[child] = BROKEN.format(folder=child, reason=error)
+                continue
             if is_derivative(description):
                 if 'DatasetType' not in description:
                     odd = [OLD_DESCRIPTION.format(file=file)]

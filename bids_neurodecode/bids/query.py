@@ -12,6 +12,7 @@ from bids_neurodecode.bids.captions import CAPTIONS
 from bids_neurodecode.bids.choices import (
     JOINT,
     both_hemispheres,
+    check_hemispheres,
     check_once,
     check_told_apart,
     choose_echo,
@@ -224,6 +225,7 @@ def _select(
     found, note = choose_echo(found)
     notes.append(note or '')
     found = choose_space(found, request.space)
+    check_hemispheres(found)
     return found, [note for note in notes if note]
 
 

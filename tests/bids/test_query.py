@@ -261,8 +261,13 @@ def test_derivatives_that_are_none_are_passed_over_and_said(make_dataset):
     data = make_dataset()
     other = data.derivatives.with_name('odd')
     other.mkdir()
-    (other / 'dataset_description.json').write_text('{"Name": "x"}')
-    assert any('odd was left out' in note for note in find(data).notes)
+    for text in ('{"Name": "x"}', 'no JSON', ''):
+        (other / 'dataset_description.json').write_text(text)
+        assert any('odd was left out' in note for note in find(data).notes)
+    # those that hold series are not silently replaced by others
+    (data.derivatives / 'dataset_description.json').write_text('no JSON')
+    with pytest.raises(InputError, match=r'Cannot read .*fmriprep/dataset_description\.json'):
+        find(data)
 
 
 # filters

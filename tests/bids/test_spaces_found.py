@@ -124,6 +124,10 @@ def test_one_hemisphere_alone_is_refused(make_dataset):
     next(data.derivatives.rglob('*run-02_hemi-R_*.func.gii')).unlink()
     with pytest.raises(InputError, match=NO_HEMISPHERE.split('{', maxsplit=1)[0]):
         find(data, space='fsaverage5')
+    # and where it is not read, it does no harm
+    (person,) = find(data, space='fsLR:den-91k').participants
+    assert len(person.runs) == 2
+    find(data)
 
 
 def test_runs_on_other_meshes_are_refused(make_dataset):
