@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+COMMAND = 'On its page: '
+"""Beginning of the line of a log that holds the command as pages show it."""
 
 
 def span_of(values: Sequence[float], unit: str = '') -> str:
@@ -44,6 +49,41 @@ MEANT = {
     **dict.fromkeys(('image', 'picture', 'pictures', 'photos'), 'images'),
 }
 """Names that mean another one, however little they look like it."""
+
+
+def shown_command(words: Iterable[str], folders: Mapping[str, Path]) -> str:
+    """Write a command so that it can be pasted, without the paths of a machine.
+
+    Parameters
+    ----------
+    words
+        Its arguments.
+    folders
+        Folders by the names that stand for them; of other absolute paths the last part is left.
+
+    Examples
+    --------
+    >>> words = ['/a/b/raw', 'out', '--atlas=/a/b/raw/at las.nii', '-w', '/tmp/x']
+    >>> shown_command(words, {'BIDS_DIR': Path('/a/b/raw')})
+    "bids_neurodecode BIDS_DIR out '--atlas=BIDS_DIR/at las.nii' -w .../x"
+    """
+    nearest = sorted(folders.items(), key=lambda each: -len(each[1].parts))
+
+    def named(value: str) -> str:
+        path = Path(value)
+        if not path.is_absolute():
+            return value
+        for name, folder in nearest:
+            if path.is_relative_to(folder):
+                return str(name / path.relative_to(folder))
+        return f'.../{path.name}'
+
+    shown = []
+    for word in words:
+        start, equals, value = word.partition('=')
+        both = equals and not start.startswith('/')
+        shown.append(f'{start}={named(value)}' if both else named(word))
+    return shlex.join(['bids_neurodecode', *shown])
 
 
 def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:

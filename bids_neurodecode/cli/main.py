@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from bids_neurodecode.cli.environment import configure_nipype, set_environment, 
 from bids_neurodecode.cli.exits import FAILED, INTERRUPTED, OK, USAGE, exit_code, reader_is_gone
 from bids_neurodecode.cli.parser import Arguments, parse_arguments, settings_from
 from bids_neurodecode.errors import FULL, InputError, NeurodecodeError
+from bids_neurodecode.text import COMMAND, shown_command
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import Config
@@ -57,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             plan = None if arguments.study is None else plan_of(arguments)
             config = settings_from(arguments) if plan is None else plan.variants[0].config
-            with own_folders(arguments) as (caches, made):
-                return _run(arguments, config, plan, caches, made)
+            with own_folders(arguments) as folders:
+                words = sys.argv[1:] if argv is None else argv
+                return _run(arguments, config, plan, folders, words)
     except NeurodecodeError as error:
         print(f'error: {error}', file=sys.stderr)
         return exit_code(error)
@@ -128,7 +131,11 @@ def own_folders(arguments: Arguments) -> Iterator[tuple[Path, Path]]:
 
 
 def _run(
-    arguments: Arguments, config: Config, plan: StudyPlan | None, caches: Path, made: Path
+    arguments: Arguments,
+    config: Config,
+    plan: StudyPlan | None,
+    folders: tuple[Path, Path],
+    words: Sequence[str],
 ) -> int:
     from bids_neurodecode.cli.checks import check_all
     from bids_neurodecode.cli.checks_places import check_own
@@ -137,6 +144,7 @@ def _run(
     from bids_neurodecode.cli.studies import check_variants, describe_study
     from bids_neurodecode.cli.systems import check_before
 
+    caches, made = folders
     _log_to_terminal(arguments.verbose)
     LOGGER.info('bids_neurodecode %s, %s level', __version__, arguments.analysis_level)
     threads = threads_of(arguments.omp_nthreads, arguments.nprocs)
@@ -168,7 +176,10 @@ def _run(
     caches.mkdir(mode=0o700, parents=True, exist_ok=True)
     configure_nipype(caches / 'nipype', level='INFO' if arguments.verbose > 1 else 'CRITICAL')
     _log_to_file(arguments.output_dir / 'logs' / f'{run_id}.log')
-    LOGGER.debug('Command: %s', ' '.join(sys.argv))
+    LOGGER.debug('Command: %s', shlex.join(['bids_neurodecode', *words]))
+    places = {'BIDS_DIR': arguments.bids_dir, 'OUTPUT_DIR': arguments.output_dir}
+    places['WORK_DIR'] = arguments.work_dir
+    LOGGER.debug('%s%s', COMMAND, shown_command(words, places))
     if plan is not None:
         from bids_neurodecode.cli.studies import study_level
 

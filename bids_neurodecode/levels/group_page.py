@@ -222,6 +222,9 @@ def _provenance(readers: Sequence[Reader]) -> tuple[Block, ...]:
     blocks: list[Block] = [
         Table(('participant', 'bids_neurodecode', 'run'), rows, 'Runs', folded=len(rows) > FOLDED)
     ]
+    commands = {reader.command: reader.results.run_id for reader in readers if reader.command}
+    if commands:
+        blocks.append(Bullets(tuple(f'Run {run}: {line}' for line, run in commands.items())))
     found: dict[str, dict[str, None]] = {}
     for reader in readers:
         for name, version in reader.results.versions.items():

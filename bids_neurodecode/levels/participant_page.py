@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.extensions import find_system
+from bids_neurodecode.models.generators import shown_name
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods_of
 from bids_neurodecode.report.build import (
@@ -26,7 +28,7 @@ from bids_neurodecode.report.build import (
     pages_beside,
     write_page,
 )
-from bids_neurodecode.report.facts import drawn_of, held_out_of
+from bids_neurodecode.report.facts import drawn_of, held_out_of, without_counts
 from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import (
@@ -166,6 +168,7 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
     reliability = reliability_text(results)
     lines += [
         verdicts.split_verdict(results),
+        verdicts.series_verdict(results),
         verdicts.betas_verdict(results),
         verdicts.tuning_verdict(results),
         verdicts.voxel_verdict(results),
@@ -217,8 +220,8 @@ def _what_was_done(reader: Reader) -> str:
             'imagery-unseen': 'as imagined',
         }.get(by, f'by {by}')
         text += (
-            f' Voxels and models were fitted on training samples and judged on samples held out '
-            f'{how} ({results.split.protocol}).'
+            f' Voxels were selected and models fitted on training samples, and judged on samples '
+            f'held out {how} ({results.split.protocol}).'
         )
         held_out = held_out_of([results.split])
         text += f' {held_out[:1].upper()}{held_out[1:]}.' if held_out else ''
@@ -280,9 +283,12 @@ def methods_of_all(readers: Sequence[Reader]) -> tuple[Block, ...]:
 
 def _provenance(reader: Reader) -> tuple[Block, ...]:
     results = reader.results
-    blocks: list[Block] = [
-        Bullets((f'Program: bids_neurodecode {results.version}.', f'Run: {results.run_id}.'))
-    ]
+    lines = [f'Program: bids_neurodecode {results.version}.', f'Run: {results.run_id}.']
+    lines += [f'Command: {reader.command}'] if reader.command else []
+    blocks: list[Block] = [Bullets(tuple(lines))]
+    if chosen := what_auto_became(reader):
+        caption = 'What settings that are "auto" became'
+        blocks.append(Table(('setting', 'in this run'), chosen, caption))
     if results.stages:
         blocks.append(_stage_table(results.stages))
     if results.versions:
@@ -292,6 +298,31 @@ def _provenance(reader: Reader) -> tuple[Block, ...]:
         text = results.config.read_text('utf-8')
         blocks.append(Code('All settings of this run (TOML)', text))
     return tuple(blocks)
+
+
+def what_auto_became(reader: Reader) -> tuple[tuple[str, str], ...]:
+    """Return each setting that is ``auto``, and what it became by the record of the run."""
+    config, found = reader.config, reader.results
+    if config is None:
+        return ()
+    betas, split, voxels, made = found.betas, found.split, found.voxels, found.generation
+    rows = [('system', config.system, found.system)]
+    if betas is not None:
+        scored = ', '.join(f'{m} in {n}' for m, n in Counter(betas.fold_models).items())
+        each = f'; of the betas that are scored, by fold: {scored}' if scored else ''
+        rows.append(('betas.model', config.betas.model, f'{betas.model}, as written{each}'))
+    if split is not None:
+        rows.append(('split.by', config.split.by, f'{split.by} ({split.protocol})'))
+    if voxels is not None:
+        rule = without_counts(voxels.rule)
+        rows.append(('selection.measure', config.selection.measure, rule))
+    if made is not None:
+        generator = config.reconstruction.generator
+        rows.append(('reconstruction.generator', generator, shown_name(made.generator)))
+    if found.system == 'movie':
+        banded = 'on' if config.movie.with_banded else 'off'
+        rows.append(('movie.banded', config.movie.banded, banded))
+    return tuple((name, became) for name, setting, became in rows if setting == 'auto')
 
 
 def _stage_table(stages: tuple[StageResults, ...]) -> Table:

@@ -15,6 +15,7 @@ from bids_neurodecode.report import quality, scores
 from bids_neurodecode.report.build import Plot
 from bids_neurodecode.report.facts import parts_in_images
 from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.text import COMMAND
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,16 @@ class Reader:
         from bids_neurodecode.config import load_config
 
         return None if self.results.config is None else load_config(self.results.config)
+
+    @cached_property
+    def command(self) -> str:
+        """The command of the run, as its log has it for the page; empty where the log is gone."""
+        file = self.results.config
+        log = None if file is None else file.parents[3] / 'logs' / f'{self.results.run_id}.log'
+        if log is None or not log.is_file():
+            return ''
+        with log.open(encoding='utf-8', errors='replace') as lines:
+            return next((x.partition(COMMAND)[2].strip() for x in lines if COMMAND in x), '')
 
     @cached_property
     def metrics(self) -> pd.DataFrame | None:

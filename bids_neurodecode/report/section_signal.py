@@ -79,9 +79,10 @@ CEILING = (
     'and mapped'
 )
 CEILING_APART = (
-    '; scores are of betas of model {scored} that were tuned without the held-out trials, whose '
-    'ceiling is another one'
+    '. Scores are of betas of model {scored} that were tuned without the held-out trials, other '
+    'ones in each fold: their ceiling is not computed'
 )
+DIVIDED = ', and noise-normalised accuracy divides by that of the written betas in its place'
 WHERE = (
     'Where in the brain: of the {n:,} voxels that the final decoder reads there are '
     '{places}{elsewhere} (no region was decoded by itself).'
@@ -489,6 +490,7 @@ def ceiling_of(results: ParticipantResults) -> str:
     scored = sorted({*betas.fold_models}) or [betas.model]
     if betas.tuning == 'training' and {betas.model, *scored} != {'B'}:
         said += CEILING_APART.format(scored=' and '.join(scored))
+        said += DIVIDED if results.system == 'encoding' else ''
     return f'{said}.'
 
 

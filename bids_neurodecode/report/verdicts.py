@@ -138,8 +138,15 @@ PIXELS_ALONE = (
 OTHER_BETAS = (
     'Scores are of betas of model {scored}, chosen within the training trials. The betas that are '
     'written, the final model, maps and noise ceilings are of model {written}, chosen on all '
-    'trials, held-out ones included: these ceilings are not those of the scores.'
+    'trials, held-out ones included: these ceilings are not those of the scores, which are not '
+    'computed.'
 )
+SERIES = (
+    'What held-out runs did take part in: the series of all runs decide {what}. They know when '
+    'trials were, not what was shown. No held-out trial chose a voxel{choices} or trained a model '
+    'that is scored.'
+)
+"""What was fitted on the series of held-out runs, and what was not."""
 COMES_OUT = {
     'model better': 'better than',
     'model worse': 'worse than',
@@ -821,6 +828,20 @@ def tuning_verdict(results: ParticipantResults) -> Verdict | None:
         'Noise components and fractions of the betas were chosen on all trials, test trials '
         'included (as GLMsingle does); scores may be slightly too good.',
     )
+
+
+def series_verdict(results: ParticipantResults) -> Verdict | None:
+    """Say what of estimating betas was fitted on held-out runs, and what was not."""
+    betas = results.betas
+    if betas is None or betas.model not in {'B', 'C', 'D'} or results.split is None:
+        return None
+    what, choices = 'the response shape of each voxel', ''
+    if {betas.model, *betas.fold_models} & {'C', 'D'}:
+        what += ' and the noise pool (components are those of each run itself)'
+        choices = (
+            ', a number of noise components, a fraction' if betas.tuning == 'training' else ''
+        )
+    return Verdict('info', SERIES.format(what=what, choices=choices))
 
 
 def betas_verdict(results: ParticipantResults) -> Verdict | None:

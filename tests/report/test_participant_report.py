@@ -16,10 +16,13 @@ from bids_neurodecode.errors import ReportError
 from bids_neurodecode.levels.participant_page import (
     ParticipantResults,
     RunResults,
+    what_auto_became,
     write_participant_report,
 )
+from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import BROKEN, SplitResults, VoxelTestResults
 from bids_neurodecode.systems.steps.records import read_results
+from bids_neurodecode.text import COMMAND
 
 EVIL = '<script>alert(1)</script>'
 LOADING = {'src', 'srcset', 'data', 'poster', 'action', 'background', 'code', 'codebase'}
@@ -408,3 +411,24 @@ def test_a_null_without_permutations_has_no_figure(
     told = replace(results, null=replace(results.null, values=empty))
     write_participant_report(told, tmp_path / 'sub-01.html', tmp_path / 'figures')
     assert not list((tmp_path / 'figures').glob('*desc-null*'))
+
+
+def test_provenance_has_the_command_and_what_auto_became(
+    results: ParticipantResults, tmp_path: Path
+) -> None:
+    assert results.config is not None
+    folder = tmp_path / 'sub-01' / 'log' / results.run_id
+    folder.mkdir(parents=True)
+    config = folder / 'config.toml'
+    config.write_text(results.config.read_text())
+    moved = replace(results, config=config)
+    assert Reader(moved).command == '', 'the log may be gone'
+    (tmp_path / 'logs').mkdir()
+    said = 'bids_neurodecode BIDS_DIR OUTPUT_DIR participant --seed 1'
+    log = tmp_path / 'logs' / f'{results.run_id}.log'
+    log.write_text(f'2026 DEBUG Command: /else\n2026 DEBUG {COMMAND}{said}\n')
+    assert Reader(moved).command == said
+    became = dict(what_auto_became(Reader(moved)))
+    assert results.split is not None
+    assert became['split.by'] == f'{results.split.by} ({results.split.protocol})'
+    assert became['system'] == 'reconstruction'

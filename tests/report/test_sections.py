@@ -24,7 +24,7 @@ from bids_neurodecode.report.section_signal import (
     reliability_text,
     where_text,
 )
-from bids_neurodecode.report.verdicts import betas_verdict
+from bids_neurodecode.report.verdicts import betas_verdict, series_verdict
 from tests.report.conftest import AFFINE, SHAPE, make_mask, save
 from tests.report.test_verdicts import compared, table
 
@@ -188,9 +188,15 @@ def test_a_decoder_says_where_its_voxels_lie(results: ParticipantResults, tmp_pa
     assert made.rows[0][-1] == f'{right} ({share})'
     (ceiling,) = [x.caption for x in blocks if isinstance(x, Plot)]
     assert 'betas of all trials (model D)' in ceiling
-    assert 'scores are of betas of model C that were tuned without the held-out trials' in ceiling
+    assert 'Scores are of betas of model C that were tuned without the held-out trials' in ceiling
+    assert 'their ceiling is not computed.' in ceiling
     assert 'these ceilings are not those of the scores' in betas_verdict(person).text
     assert betas_verdict(replace(person, betas=replace(betas, model='C'))) is None
+    seen = series_verdict(person).text
+    assert 'the response shape of each voxel and the noise pool' in seen
+    assert 'No held-out trial chose a voxel, a number of noise components, a fraction' in seen
+    plain = series_verdict(replace(person, betas=BetaResults('B', 'native', 'training'))).text
+    assert 'noise' not in plain
     assert not where_text(replace(person, system='encoding'))
     r = np.where(labels == 1, 0.3, 0.1)
     predicted = replace(
