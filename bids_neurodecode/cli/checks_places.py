@@ -381,9 +381,8 @@ def check_previous(arguments: Arguments) -> None:
     if arguments.analysis_level == 'group' or arguments.reports_only:
         where = '' if arguments.study is None else 'studies/*/*/'
         patterns = [f'{where}sub-*/func/*_metrics.tsv', f'{where}sub-*/ses-*/func/*_metrics.tsv']
-        if arguments.reports_only:
-            # betas alone have a report and no scores
-            patterns.append(f'{where}sub-*/log/*_results.json')
+        # responses alone have a report and no scores
+        patterns.append(f'{where}sub-*/log/*_results.json')
         if not any(any(arguments.output_dir.glob(pattern)) for pattern in patterns):
             raise InputError(NO_RESULTS.format(folder=arguments.output_dir))
     if arguments.models_from is not None:

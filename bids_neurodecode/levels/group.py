@@ -158,18 +158,20 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
     workflow = pe.Workflow(name='bids_neurodecode_group_wf', base_dir=str(run.work_dir))
     ladder, files = Ladder(workflow, run), [str(file) for file in results]
     records = [read_results(file) for file in results]
-    if all(record.metrics is None for record in records):
+    # voxels of native spaces are nobody else's: there is nothing to correlate
+    shared = not any(is_native(record.space) for record in records)
+    agree = shared and len(records) > 1 and all(r.paradigm == 'movie' for r in records)
+    if any(record.metrics is not None for record in records):
+        ladder.add(group_scores, records=files)
+    elif not agree:
         raise InputError(NO_SCORES.format(folder=run.output_dir))
-    ladder.add(group_scores, records=files)
     if run.config.encoding.model == 'shared':
         from bids_neurodecode.systems.encoding.steps.group import add_shared_head
 
         add_shared_head(ladder, records, files)
     ladder.add(group_maps, records=files)
     ladder.add(make_group_page, records=files, failures=failures)
-    # voxels of native spaces are nobody else's: there is nothing to correlate
-    shared = not any(is_native(record.space) for record in records)
-    if shared and len(records) > 1 and all(record.paradigm == 'movie' for record in records):
+    if agree:
         ladder.add(group_agreement, records=files)
     if run.config.movie.target == 'group':
         from bids_neurodecode.levels.pages import make_brain_page

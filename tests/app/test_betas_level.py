@@ -15,6 +15,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.systems import BETAS_IN_RESULTS, BETAS_OF_FILMS
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.levels.betas import TUNED_ON_ALL
+from bids_neurodecode.levels.group import NO_SCORES
 from bids_neurodecode.signals.clean import AS_IN_THE_SERIES
 from bids_neurodecode.signals.preparing import NO_MEAN
 from bids_neurodecode.signals.regions import RELIABLE
@@ -108,6 +109,13 @@ def test_reports_are_made_again(estimated):
     page.unlink()
     assert call(estimated, '--reports-only') == OK
     assert page.is_file()
+
+
+def test_there_is_nothing_to_compare_over_participants(estimated, capsys):
+    out = estimated / 'out'
+    call = [str(estimated / 'data'), str(out), 'group', '-w', str(estimated / 'work')]
+    assert main([*call, '--skip-bids-validation']) == USAGE
+    assert NO_SCORES.format(folder=out) in capsys.readouterr().err
 
 
 def test_results_beyond_betas_are_not_replaced(estimated, capsys):

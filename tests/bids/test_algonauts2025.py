@@ -161,3 +161,10 @@ def test_series_alone_run_to_a_report(tmp_path):
     assert 'voxel' not in re.sub(r'<(style|pre).*?</\1>', '', page, flags=re.DOTALL)
     assert validate_dataset(out) == {}
     assert main([*arguments, '--level', 'responses']) == OK  # again, over itself
+    arguments[2] = 'group'
+    assert main(arguments) == OK
+    page = (out / 'group.html').read_text()
+    assert 'Intersubject correlation, mean of 2 participants' in page
+    assert 'No score was computed' in page
+    (table,) = (out / 'group').glob('*_stat-isc_statmap.tsv')
+    assert pd.read_csv(table, sep='\t').iloc[0, :N_RESPONDING].min() > 0.6
