@@ -621,7 +621,8 @@ def _figure(metrics: pd.DataFrame, guides: Sequence[str]) -> Plot | None:
         names = (own['model'].iloc[0], own['space'].iloc[0])
         of = ', '.join(str(name) for name in (names if several else names[1:]))
         row = own.iloc[0]
-        title = f'{scores.title_of(row)}\n{of}'
+        title, comma, how = scores.title_of(row).partition(', ')
+        title = f'{title}{comma.strip()}\n{how} ({of})' if how else f'{title}\n({of})'
         panels.append((title, own, others, mean_score(own)))
     labels = list(dict.fromkeys(metrics['participant']))
     n = len(panels)

@@ -171,7 +171,8 @@ def _choose(
     if not each:
         return [*groups, ('', ordered)] if ordered else groups
     start = len(ordered) // 2 - each // 2
-    places = (slice(each), slice(start, start + each), slice(-each, None))
+    # the worst first, as on the pages of participants
+    places = (slice(each), slice(start, start + each), slice(None, -each - 1, -1))
     return [*groups, *((kind, ordered[at]) for kind, at in zip(KINDS, places, strict=True))]
 
 
@@ -385,7 +386,7 @@ def _draw_panel(
     axis.set_ylim(n + 0.5, -0.6)
     if metric.share and math.isfinite(metric.high) and math.isfinite(metric.low):
         axis.set_xlim(-2, 102)
-    axis.set_xlabel(metric.label, fontsize=7)
+    axis.set_xlabel(metric.labelled('').strip(' ()'), fontsize=7)
     axis.tick_params(labelsize=7)
     axis.grid(axis='x')
 

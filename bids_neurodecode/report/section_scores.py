@@ -87,9 +87,9 @@ WHY_NO_CLAIM = (
     'and are where claims come from.'
 )
 SIZES = (
-    'Images were made at {made} x {made} pixels. To be compared with the images shown, both are '
-    'brought to {scored} x {scored} pixels for scores by pixels, and to what it takes for each '
-    'network: no score is of detail finer than the images made have.'
+    'Images were made at {made} x {made} pixels. To be compared, they and the images shown are '
+    'brought to {scored} x {scored} pixels (scores by pixels) or to the size that a network '
+    'takes. No score is of details finer than {made} x {made} pixels can show.'
 )
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
 RETRIEVED = (
