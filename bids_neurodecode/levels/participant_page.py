@@ -288,7 +288,7 @@ def _provenance(reader: Reader) -> tuple[Block, ...]:
     blocks: list[Block] = [Bullets(tuple(lines))]
     if chosen := what_auto_became(reader):
         caption = 'What settings that are "auto" became'
-        blocks.append(Table(('setting', 'in this run'), chosen, caption))
+        blocks.append(Table(('setting', 'in this run'), chosen, caption, folded=True))
     if results.stages:
         blocks.append(_stage_table(results.stages))
     if results.versions:

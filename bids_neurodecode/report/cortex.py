@@ -25,11 +25,10 @@ HEIGHT = 1.55
 GAP = 12.0
 """Millimetres between the hemispheres of the viewer."""
 HOW = (
-    'The volume was sampled between the white and the pial surface of fsaverage5 (nilearn, mean '
-    'of the voxels on the way) and is shown on its inflated surface: left hemisphere from outside '
-    'and from the middle, then the right one from the middle and from outside; grey where the '
-    'mask has no voxel. fsaverage is not the template of the data: places are right to some '
-    'millimetres, and nothing is computed from this view.'
+    'Sampled between the white and the pial surface of fsaverage5 (nilearn, mean of the voxels '
+    'on the way), drawn inflated: left lateral, left medial, right medial, right lateral. Grey: '
+    'no voxel of the mask. fsaverage is not the template of the data, so places are right to '
+    'some millimetres; nothing is computed from this view.'
 )
 _NILEARN = (0, 14)
 """First version whose viewer of surfaces runs without further packages."""

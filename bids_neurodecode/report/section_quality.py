@@ -27,8 +27,8 @@ BEST_VOXELS = 100
 EVOKED_RUNS = 4
 """The most runs that it is estimated from, spread over all: each is read whole."""
 APART = (
-    'Chosen ({what}): for the scores on the training trials of each fold, and once more on all '
-    'trials for the betas that are written, their maps and the final model, which no score is of.'
+    'Chosen ({what}): for scores, on the training trials of each fold; for the betas that are '
+    'written, their maps and the final model, which are not scored, on all trials.'
 )
 TOGETHER = (
     'Chosen ({what}): on all trials, held-out trials included, so that scores may be too good.'
@@ -273,10 +273,10 @@ def _denoising(reader: Reader) -> Iterable[Block]:
                     betas.component_curves, betas.n_components, _fits_of_components(betas)
                 ),
                 'How much better repeats of a stimulus predict each other when noise '
-                'components are regressed out (arbitrary units; 0: no components; higher is '
-                'better), over all trials (final model) and over the training trials of each '
-                'fold (scores). The dot marks the number chosen: the smallest that comes within '
-                '5 % of the best. A curve that never rises means that denoising does not help.',
+                'components are regressed out (arbitrary units, higher is better): over all '
+                'trials for the final model, over the training trials of each fold for scores. '
+                'Dots: the number chosen, the smallest within 5 % of the best. A curve that never '
+                'rises means that denoising does not help.',
                 f'Gain by number of noise components; chosen: {chosen}.',
             )
         )
@@ -323,11 +323,10 @@ def _compared_models(betas: BetaResults) -> Table:
     return Table(
         ('chosen on', 'B (%)', 'C (%)', 'D (%)', 'chosen'),
         rows,
-        'How the model of the betas was chosen: runs among the trials of each row were held out '
-        'in turn, and the number is the share of pairs in which a presentation in these was told '
-        'from another stimulus (chance 50 %) by ridge regression on the rest. B: response of a '
-        'library; C: with noise components; D: with fractional ridge too. These are no scores of '
-        'the decoder.',
+        'How the model of the betas was chosen. Among the trials of each row, runs were held out '
+        'in turn, and ridge regression on the rest told each held-out presentation from other '
+        'stimuli: percent of pairs (chance 50 %). B: response of a library; C: with noise '
+        'components; D: with fractional ridge too. These are no scores of the decoder.',
         frozenset({1, 2, 3}),
     )
 

@@ -51,19 +51,19 @@ READ = Jump(
     'How to read this page',
 )
 DRAWN = (
-    'In each table: the model with its {confidence:g} % interval, p and n, and in further columns '
-    'what it is compared with. Drawn: the model (filled) with its interval, baselines and '
-    'references (open){marks}. Each row is on its own scale: 0 to 100 % for percent, else from '
-    'lowest to highest (for r and percent .1 or 10 points wide at least).'
+    'Each table has the model with its {confidence:g} % interval, p and n, then columns of what '
+    'it is compared with. Drawn: the model (filled) with its interval, baselines and references '
+    '(open){marks}. Each row has its own scale: 0 to 100 % for percent, else from lowest to '
+    'highest (.1 or 10 points wide at least).'
 )
 NOT_DRAWN = (
     'Each table: the model with n{p}, and in further columns what it is compared with. There are '
     'no intervals{why}.'
 )
 WIDE = (
-    'Intervals are over the {n} {units}, however many samples each has, and each limit is the '
-    'wider one of a t and a bootstrap-t interval: with so few they are wide, and four times as '
-    'many would halve them.'
+    'Intervals are over the {n} {units}, however many samples each has; each limit is the wider '
+    'one of a t and a bootstrap-t interval. With so few they are wide: four times as many would '
+    'halve them.'
 )
 SHUFFLED, ONE_SHUFFLE = f'{BASELINE}shuffled', ' (training pairs shuffled once per fold)'
 NOT_TESTED = 'not tested'
@@ -76,15 +76,13 @@ FEW_UNITS = 50
 """Independent units below which it is said that intervals are wide for want of them."""
 PAIRED = (
     'Chance of {titles} is what the same images score beside the true images of other samples '
-    '(shuffled pairs). It depends on how they look (what images have in common counts, and smooth '
-    'ones score higher), so that it is another one for each model: baselines can score less than '
-    'it.'
+    '(shuffled pairs). It differs between models, as smooth images score higher; baselines can '
+    'score less than it.'
 )
 WHY_NO_CLAIM = (
-    ' p compares with these shuffled pairs. The interval of the score holds more than that: some '
-    'images score high beside anything, others low, so that it can include chance however small p '
-    'is, and then nothing is claimed. Two-way scores ask the same of each image by itself, '
-    'and are where claims come from.'
+    ' p compares with these shuffled pairs. The interval is wider: some images score high beside '
+    'anything, others low, so that it can include chance however small p is. Nothing is claimed '
+    'then. Claims come from two-way scores, where such differences between images cancel.'
 )
 SIZES = (
     'Images were made at {made} x {made} pixels. To be compared, they and the images shown are '

@@ -35,17 +35,15 @@ MAIN_MAPS = (
 N_MAIN = 2
 """How many of them are shown; the others are folded."""
 LOWER_TSNR = (
-    ' It is lower in the voxels that were selected: the standard deviation over time holds the '
-    'response to the stimuli, too, which is what they were selected for, so that this is no sign '
-    'of worse data.'
+    ' It is lower in the selected voxels because responses to stimuli, for which they were '
+    'selected, add to the standard deviation over time. This is no sign of worse data.'
 )
 RELIABILITY = (
-    'Reliability: in the {n:,} of {of:,} voxels ({share}) that were selected for their agreement '
-    'over repeats, stimuli can explain {high:.0f} % of the variance of the written betas averaged '
-    'over repeats (median; {low:.0f} % over the mask), so that even a perfect model of one voxel '
-    'would correlate with these at about {r:.2f}. The rest is noise that no decoder can read. How '
-    'near a decoder of all voxels together can come to a perfect score is not known; it rises '
-    'with more repeats and with more such voxels.'
+    'Reliability: {n:,} of {of:,} voxels ({share}) were selected for their agreement over '
+    'repeats. In their median, stimuli can explain {high:.0f} % of the variance of the written '
+    'betas averaged over repeats ({low:.0f} % over the mask): even a perfect model of one voxel '
+    'would correlate with these at about {r:.2f}. The rest is noise. How well a decoder of all '
+    'voxels together could do is not known; more repeats and more such voxels help.'
 )
 SHARED = (
     'Reliability: responses of the {n:,} voxels correlate between participants at {r:.2f} '

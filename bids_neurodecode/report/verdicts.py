@@ -55,9 +55,9 @@ IMAGERY = (
     'imagining another, not whether images that were never seen can be read from imagery.'
 )
 NEW = {
-    'imagery-unseen': 'Held out were imagined images that were not seen in training, and nothing '
-    'that is named as imagined is in training: the score says how well images that a model has '
-    'never met are told apart when they are imagined.',
+    'imagery-unseen': 'Held out were imagined images that were not seen in training; nothing '
+    'named as imagined is in training. The score says how well images that are new to the model '
+    'are told apart when they are imagined.',
     'stimulus': 'The test stimuli were never seen in training.',
     'film': 'Whole films were held out: no test film was seen in training.',
     'cluster': 'Out of distribution: whole clusters of images that are alike in feature space '
@@ -69,9 +69,9 @@ NEW = {
 }
 """What splits by these allow one to say."""
 IN_TIME = (
-    '{why}. The rest of the same films trains the models. Training and held-out volumes come from '
-    'the same films and runs, so that what these share (drift, arousal, scenes of a film) is on '
-    'both sides: the score does not say how well new films would be predicted or decoded.'
+    '{why}. The rest of the same films trains the models. Training and held-out volumes share '
+    'films and runs, and with them drift, arousal and scenes: the score does not say how well new '
+    'films would be predicted or decoded.'
 )
 """Of films cut in time; ``why`` says where."""
 GIVEN_FILMS = (
@@ -91,11 +91,11 @@ TESTS = {
 }
 """What p is of, by the column ``test`` of the metrics table."""
 WHY_LATENTS = (
-    'Latents can be better than chance and worse than the mean image at once: chance is the same '
-    'predictions beside the latents of other images, and both have the spread of training latents '
-    '(reconstruction.renorm), which images need; the mean has none. A correlation r with the true '
-    'latents then leaves 2 (1 - r) of their variance as squared error, more than the mean does '
-    'unless r is above .5.'
+    'Latents can be better than chance and yet worse than the mean image. Predictions have the '
+    'spread of training latents (reconstruction.renorm), which images need and the mean lacks. '
+    'With a correlation r to the true latents they then leave 2 (1 - r) of their variance as '
+    'squared error, more than the mean does unless r is above .5. Chance is the same predictions '
+    'beside the latents of other images.'
 )
 """Why errors of latents can be worse than those of a baseline that knows nothing."""
 STAGES = {
@@ -109,8 +109,7 @@ FINAL = 'Final reconstructions. {text}'
 DECODED = 'Decoded features. {text}'
 """What lines are about, on pages of images that were made."""
 BY_FEATURES = (
-    'Images are identified here by the features in which the linear decoder works, whatever '
-    'guided them.'
+    'This judge is the features that the linear decoder predicts, whatever guided the images.'
 )
 GUIDE = ' This network had a part in the images itself, as in published tables.'
 KIN = (
@@ -142,7 +141,7 @@ OTHER_BETAS = (
     'computed.'
 )
 SERIES = (
-    'What held-out runs did take part in: the series of all runs decide {what}. They know when '
+    'Held-out runs took part in one thing: the series of all runs decide {what}. They know when '
     'trials were, not what was shown. No held-out trial chose a voxel{choices} or trained a model '
     'that is scored.'
 )

@@ -315,9 +315,9 @@ def test_brain_correlation_stands_beside_its_chance_and_the_true_image(made, tmp
     file = tmp_path / 'metrics.tsv'
     pd.concat([metrics, pd.DataFrame(rows)]).to_csv(file, sep='\t', index=False)
     said = words_of(generation_section(Reader(replace(made, metrics=file))))
-    for part in ('asks the brain', '0.123', '0.011', '0.345', 'in other held-out runs'):
+    for part in ('by responses', '0.123', '0.011', '0.345', 'in other held-out runs'):
         assert part in said
-    assert 'asks the brain' not in words_of(generation_section(Reader(made)))
+    assert 'judges images by responses' not in words_of(generation_section(Reader(made)))
 
 
 def test_images_of_new_responses_alone_have_no_verdict(made, tmp_path) -> None:

@@ -276,10 +276,10 @@ def test_models_that_were_compared_are_shown(results: ParticipantResults, tmp_pa
     scores = ({'B': 0.9, 'C': 0.8, 'D': 0.85}, {'B': 0.7, 'C': 0.8, 'D': 0.912})
     betas = replace(results.betas, model='B', fold_models=('D',), model_scores=scores)
     text, _ = write(replace(results, betas=betas), tmp_path)
-    assert 'How the model of the betas was chosen: runs among the trials of each row' in text
+    assert 'How the model of the betas was chosen. Among the trials of each row, runs' in text
     assert '91.2' in text
     assert (
-        'for the scores on the training trials of each fold, and once more on all trials' in text
+        'for scores, on the training trials of each fold; for the betas that are written' in text
     )
     everywhere, _ = write(replace(results, betas=replace(betas, tuning='all')), tmp_path)
     assert 'on all trials, held-out trials included' in everywhere

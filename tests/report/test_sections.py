@@ -133,7 +133,7 @@ def test_scores_on_training_samples_are_called_so(
     guide, jump, heading, first, *_ = scores_section(Reader(replace(results, metrics=file)))
     assert (jump, isinstance(heading, Heading)) == (READ, True)
     assert isinstance(guide, Text)
-    assert guide.paragraphs[0].startswith('In each table: the model with its 95 % interval')
+    assert guide.paragraphs[0].startswith('Each table has the model with its 95 % interval')
     assert isinstance(first, Table)
     assert 'Scores on samples that trained the model (in-sample)' in first.caption
 
@@ -362,7 +362,7 @@ def test_reliability_is_summed_up_and_lower_tsnr_explained(
     }
     person = replace(results, maps=maps)
     said = reliability_text(person)
-    assert f'in the {used.sum():,} of {inside.sum():,} voxels' in said
+    assert f'{used.sum():,} of {inside.sum():,} voxels (50.0 %) were selected' in said
     assert 'can explain 64 % of the variance' in said
     assert 'at about 0.80' in said
     captions = [
@@ -372,5 +372,5 @@ def test_reliability_is_summed_up_and_lower_tsnr_explained(
         for inner in block.blocks
         if isinstance(inner, Plot)
     ]
-    assert any('It is lower in the voxels that were selected' in text for text in captions)
+    assert any('It is lower in the selected voxels because' in text for text in captions)
     assert not reliability_text(replace(person, maps={'tsnr': maps['tsnr']}))

@@ -37,17 +37,16 @@ CHAIN = (
 )
 GUIDED = ', guided by {features} that ridge regression predicts from the same voxels'
 DESCRIBERS = (
-    '{names} described images for the linear decoder (identification and retrieval) alone: no '
-    'image was guided by it, and none is compared by it.'
+    'Features of {names} are used by the linear decoder alone (identification and retrieval): '
+    'they neither guide nor judge images.'
 )
 SMALL = (
     'Prior and refiner of the small generator learned from the training images of this dataset '
-    'alone (and, where given, from a folder of further ones). They know what those look like and '
-    'nothing else: what they make looks like a training image whether or not that was seen, and '
-    'nothing can be made that training images do not show. They stand in for networks trained on '
-    'millions of images; scores cannot be compared with those. Where stand-in metrics or the '
-    'features of identification are Gabor energies, too, by which the second stage is guided, '
-    'read the scores of pixels beside them.'
+    'alone (and, where given, from a folder of further ones). What they make therefore looks like '
+    'a training image, whatever was seen, and shows nothing that training images do not. They '
+    'stand in for networks trained on millions of images; scores cannot be compared with those. '
+    'Gabor energies guide the second stage: where images are also judged by them, read the '
+    'scores by pixels beside these.'
 )
 PUBLISHED = (
     'The networks of the generator {name}, {networks}, know much that is not in these data: '
@@ -55,8 +54,8 @@ PUBLISHED = (
     'the baselines.'
 )
 JUDGES = (
-    'Final images were compared with those shown by {judges}, {part}. What they found is in the '
-    'summary and under Scores, all of it in the fold below.'
+    'Final images were compared with those shown by {judges}, {part}. The summary and Scores have '
+    'the main results, the fold below has all.'
 )
 SAME_IMAGES = (
     'Like {guides}, which had a part in the images, {judges} learned from the photographs of '
@@ -69,13 +68,13 @@ NOT_SAID = (
     'training images is not in the record of this run. Look at the baselines.'
 )
 BRAIN = (
-    'Brain correlation asks the brain, not a network that was trained on labels of images: an '
-    'encoding model, fitted on training trials and on a network that had no part in the images, '
-    'predicts the response to the reconstruction of each single held-out trial, and this pattern '
-    'over the voxels that the decoder reads is correlated with the mean response to its image in '
-    'other held-out runs. Chance: the reconstructions of other images; "true image": '
-    'that, seen by the same model; "nearest": the training image that ridge regression retrieves, '
-    'which the encoding model was fitted on: a baseline that is hard to beat.'
+    'Brain correlation judges images by responses, not by a network trained on labels. An '
+    'encoding model, fitted on training trials with features of a network that had no part in the '
+    'images, predicts the response to the reconstruction of each held-out trial. The predicted '
+    'pattern, over the voxels that the decoder reads, is correlated with the mean response to the '
+    'image in other held-out runs. Chance: reconstructions of other images. "true image": the '
+    'image shown, by the same model. "nearest": the training image that ridge regression '
+    'retrieves, a baseline that is hard to beat, as the encoding model was fitted on it.'
 )
 STAND_IN = (
     'Metrics named "stand-in" take the place of networks whose weights are not there '

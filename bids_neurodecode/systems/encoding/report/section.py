@@ -207,11 +207,10 @@ def _partition(reader: Reader, found: EncodingResults) -> Iterable[Block]:
     yield reader.plot(
         'partition',
         encoding.plot_partition(unique, _values(found, 'sharedvariance'), sure),
-        'Left: variance of held-out single trials that is explained with a feature space and not '
-        'without it, and what more than one of them can explain, over voxels (lines: medians; '
-        'the outermost 0.5 % are cut). Right: share of voxels with a unique part above chance '
-        '(exchange of the predictions with and without the space, FDR .05 over voxels: without '
-        'any unique part there are next to none).',
+        'Left: variance of held-out single trials that one feature space explains and the others '
+        'do not (unique), and that several can explain (shared), over voxels; lines: medians; the '
+        'outermost 0.5 % are cut. Right: share of voxels with a unique part above chance '
+        '(predictions with and without the space exchanged, FDR .05 over voxels).',
         f'Variance partition of {len(unique)} feature spaces.',
     )
     image = _image(found, 'voxels')

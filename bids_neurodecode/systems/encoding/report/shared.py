@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INTRO = (
-    'Each participant in turn is new: a head from features to latents was trained on the others, '
-    'a linear layer from latents to voxels on some images of the new participant, and both were '
-    'judged on images that nobody was trained on. Beside it stands ridge regression on the same '
-    'images of the new participant alone.'
+    'Each participant in turn is new. The head (features to latents) was trained on the others, '
+    'a linear layer (latents to voxels) on some images of the new participant. Both were judged '
+    'on images that trained nobody, beside ridge regression on the same images of the new '
+    'participant alone.'
 )
 COLOURS = {'shared': BLUE, 'ridge': RED}
 CHANCE = {'voxel_r_median': 0.0, 'identification_2way': 0.5}

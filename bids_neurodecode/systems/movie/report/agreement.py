@@ -48,13 +48,12 @@ def _tests(reader: Reader) -> Iterable[Block]:
     yield Table(
         ('model', 'voxels', 'FDR < 0.05', 'maximum < 0.05', 'r of the maximum'),
         rows,
-        'Voxels that are predicted better than surrogates of the predictions: at a false '
-        'discovery rate of 0.05 (some of them by chance), and corrected by the maximum over all '
-        'voxels (hardly any by chance), which takes a correlation above the one in the last '
-        'column. The maximum may find voxels where the rate finds none: the p of a single voxel '
-        'is at least one over the number of surrogates (ten times evaluation.n_permutations for '
-        'voxels that few of them reach), which can be too much to survive the correction for so '
-        'many voxels.',
+        'Voxels that are predicted better than surrogates of the predictions, corrected in two '
+        'ways: by a false discovery rate of 0.05 (some of them are found by chance), and by the '
+        'maximum over all voxels (hardly any are), for which r has to exceed the last column. '
+        'The maximum may find voxels where the rate finds none: p of a voxel cannot be less than '
+        'one over the number of surrogates (ten times evaluation.n_permutations for voxels that '
+        'few of them reach), which may not survive correction for so many voxels.',
         frozenset({1, 2, 3, 4}),
     )
 
