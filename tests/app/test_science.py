@@ -89,7 +89,7 @@ def test_the_model_of_the_betas_was_chosen_within_training(simulated):
     (settings,) = (out / 'sub-01').rglob('*_desc-linear_model.toml')
     assert f'model = "{fits[0]}"' in settings.read_text()
     page = (out / 'sub-01.html').read_text()
-    assert 'How the model of the betas was chosen: runs among the trials of each row' in page
+    assert 'How the model of the betas was chosen. Among the trials of each row, runs' in page
     assert f'the final model used {fits[0]}' in page
     assert (fracridge := list(found.glob('*stat-fracridge_statmap.nii.gz'))) or fits[0] != 'D'
     assert not fracridge or fits[0] == 'D'
