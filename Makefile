@@ -15,6 +15,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt cpu-nets.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'
+	@echo 'Setting up $(VENV): several minutes without a word, 2.4 GB with the CPU build of torch.'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=24'
 	@# torch first, alone: asked for by another package, pip would take the newest build
