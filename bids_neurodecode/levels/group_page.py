@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -621,8 +622,7 @@ def _figure(metrics: pd.DataFrame, guides: Sequence[str]) -> Plot | None:
         names = (own['model'].iloc[0], own['space'].iloc[0])
         of = ', '.join(str(name) for name in (names if several else names[1:]))
         row = own.iloc[0]
-        title, comma, how = scores.title_of(row).partition(', ')
-        title = f'{title}{comma.strip()}\n{how} ({of})' if how else f'{title}\n({of})'
+        title = textwrap.fill(f'{scores.title_of(row)} ({of})', 40, break_on_hyphens=False)
         panels.append((title, own, others, mean_score(own)))
     labels = list(dict.fromkeys(metrics['participant']))
     n = len(panels)
