@@ -40,10 +40,10 @@ DRAWN = {
 }
 """How what is held out was drawn, by the unit that is kept whole."""
 SHARE_RUNS = (
-    'Training and held-out trials come from the same runs, so that what trials of a run share '
-    '(drift, arousal, noise of neighbouring trials) is on both sides.'
+    'Training and held-out {samples} come from the same runs, so that what {samples} of a run '
+    'share (drift, arousal, noise of neighbouring {samples}) is on both sides.'
 )
-NO_SHARED_RUN = 'No run holds both training and held-out trials.'
+NO_SHARED_RUN = 'No run holds both training and held-out {samples}.'
 _COUNTS = re.compile(r'^[\d,]+ (of [\d,]+ voxels|voxels in any of \d+ folds \(\d+ in all\)): ')
 
 
@@ -244,7 +244,8 @@ def drawn_of(splits: Sequence[SplitResults]) -> str:
     elif why := _one(split.why for split in splits):
         said.append(f'{why[:1].upper()}{why[1:].rstrip(".")}.')
     if (shared := {split.shares_runs for split in splits}) in ({True}, {False}):
-        said.append(SHARE_RUNS if shared == {True} else NO_SHARED_RUN)
+        text = SHARE_RUNS if shared == {True} else NO_SHARED_RUN
+        said.append(text.format(samples='volumes' if by <= {'film', 'time'} else 'trials'))
     return ' '.join(said)
 
 
