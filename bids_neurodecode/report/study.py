@@ -107,6 +107,11 @@ class StudyResults:
         """Return the summaries of one metric."""
         return [summary for summary in self.summaries if summary.metric == metric]
 
+    def title(self, metric: str) -> str:
+        """Return what a metric is called in the rows that are shown."""
+        own = self.rows[self.rows['metric'] == metric]
+        return scores.title_of(own.iloc[0]) if len(own) else scores.metric_of(metric).title
+
     @property
     def first_metric(self) -> str | None:
         """The most telling metric that has scores."""
@@ -129,7 +134,7 @@ def study_headline(results: StudyResults) -> str:
     n = max(s.n_participants for s in found)
     chance = scores.write_score(metric, found[0].chance)
     return (
-        f'{scores.metric_of(metric).title}, mean over {n} participant{"s" * (n != 1)} (chance '
+        f'{results.title(metric)}, mean over {n} participant{"s" * (n != 1)} (chance '
         f'{chance}): {values}.'
     )
 
@@ -187,7 +192,7 @@ def _summary(results: StudyResults) -> tuple[Block, ...]:
         if best.n_seeds > 1:
             facts.append(('seeds', str(best.n_seeds)))
         value = scores.write_score(metric, best.mean)
-        label = f'{described.title} of the best variant'
+        label = f'{results.title(metric)} of the best variant'
         blocks.append(Headline(value, label, tuple(facts)))
         blocks.append(Text((OPTIMISTIC,)))
     n_all = results.table.groupby(['participant', 'variant']).ngroups if len(results.table) else 0
@@ -284,7 +289,7 @@ def score_table(results: StudyResults, metric: str) -> Table:
     rows += [_published_row(row, len(columns)) for row in published if row.variant not in shown]
     described = scores.metric_of(metric)
     better = '' if described.higher_is_better else ' Lower is better.'
-    caption = f'{described.title}.{better} {described.meaning} {_spread_note(found)}'
+    caption = f'{results.title(metric)}.{better} {described.meaning} {_spread_note(found)}'
     return Table(tuple(columns), tuple(rows), caption.strip(), frozenset(range(1, len(columns))))
 
 
@@ -298,7 +303,7 @@ def seed_table(results: StudyResults) -> Table:
         means = own.groupby('seed')['value'].mean()
         values = (s.mean, s.seed_spread, float(means.min()), float(means.max()))
         written = (scores.write_score(s.metric, value) for value in values)
-        name = scores.metric_of(s.metric).title
+        name = results.title(s.metric)
         cells.append((s.label, name, *written, str(s.n_seeds), str(s.n_participants)))
     columns = ('variant', 'metric', 'mean', 'SD over seeds', 'lowest', 'highest', 'seeds')
     caption = (
@@ -366,7 +371,7 @@ def _other_models(results: StudyResults) -> Table:
         label, model, space, metric = (str(own[key].iloc[0]) for key in keys)
         means = (float(own[key].mean()) for key in ('value', 'chance'))
         written = (scores.write_score(metric, value) for value in means)
-        name = scores.metric_of(metric).title
+        name = scores.title_of(own.iloc[0])
         cells.append((label, model, space, name, *written, str(own['participant'].nunique())))
     columns = ('variant', 'model', 'scored', 'metric', 'mean', 'chance', 'participants')
     caption = 'All models and baselines, means over participants and seeds'
@@ -387,7 +392,7 @@ def _participants(results: StudyResults) -> tuple[Block, ...]:
         (f'sub-{who}', *(scores.write_score(metric, float(mean.loc[who, x])) for x in labels))
         for who in mean.index
     )
-    caption = f'{scores.metric_of(metric).title} by participant (mean over seeds).'
+    caption = f'{results.title(metric)} by participant (mean over seeds).'
     numbers = frozenset(range(1, len(labels) + 1))
     return (Table(('participant', *labels), cells, caption, numbers),)
 
@@ -405,7 +410,7 @@ def _people_table(results: StudyResults) -> Table:
         (name, *(scores.write_score(m, float(line.get(m, math.nan))) for m in metrics))
         for name, line in lines.items()
     )
-    titles = tuple(scores.metric_of(metric).title for metric in metrics)
+    titles = tuple(map(results.title, metrics))
     caption = 'All metrics by participant (means over seeds).'
     return Table(('participant', *titles), cells, caption, frozenset(range(1, len(titles) + 1)))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_neurodecode.report.scores import metric_of
+from bids_neurodecode.report.scores import metric_of, title_of
 from bids_neurodecode.report.study_scores import Summary
 from bids_neurodecode.report.style import (
     BLACK,
@@ -118,7 +119,7 @@ def _lines(drawing: Drawing, axis: AxisSettings) -> Figure:
     for panel in panels[len(metrics) :]:
         panel.set_visible(False)
     for panel, metric in zip(panels, metrics, strict=False):
-        scale = _start(panel, metric)
+        scale = _start(panel, metric, drawing.rows)
         lines = _grouped(drawing, metric, axis)
         for number, (name, line) in enumerate(lines.items()):
             color = PALETTE[number % len(PALETTE)]
@@ -188,7 +189,7 @@ def _dots(drawing: Drawing) -> Figure:
     heights = [size + 1.2 for size in sizes]
     panels = figure.subplots(len(sizes), 1, height_ratios=heights, squeeze=False).ravel()
     for panel, (metric, group) in zip(panels, groups.items(), strict=True):
-        scale = _start(panel, metric)
+        scale = _start(panel, metric, drawing.rows)
         for y, summary in enumerate(group):
             if not by_person:
                 singles = scale * drawing.singles(metric, summary.label)
@@ -234,11 +235,13 @@ def _people(rows: pd.DataFrame, metric: str) -> list[Summary]:
     return found
 
 
-def _start(panel: Axes, metric: str) -> float:
+def _start(panel: Axes, metric: str, rows: pd.DataFrame) -> float:
     """Name a panel; return the factor of its values."""
     described = metric_of(metric)
+    own = rows[rows['metric'] == metric]
+    title = title_of(own.iloc[0], unit=True) if len(own) else described.label
     better = '' if described.higher_is_better else ', lower is better'
-    panel.set_title(plain(f'{described.label}{better}'))
+    panel.set_title(plain(textwrap.fill(f'{title}{better}', 48)))
     return described.scale
 
 
