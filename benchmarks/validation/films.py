@@ -418,7 +418,7 @@ CHECKS = [
             ('four films, one left out after the other', World(films=4, folds=0), 500,
              (0.132, 0.124, 0.140)),
             ('two films, five folds in time', World(folds=5), 500, (0.032, 0.027, 0.037)),
-            (MANY, World(voxels=500), 500, None),
+            (MANY, World(voxels=500), 1000, None),
         )
     ),
     Check(
@@ -433,9 +433,11 @@ CHECKS = [
         *('films', 'ridge, false discovery rate', f'the same, {AR}', 'any'),
         partial(discoveries, world=World()), quick=6, before=(0.818, 0.787, 0.849),
     ),
-    Check(
-        *('films', 'ridge, false discovery rate', MANY, 'any'),
-        partial(discoveries, world=World(voxels=500)), n=500,
+    *(
+        Check(*('films', f'ridge, {name}', MANY, 'any'), partial(found, world=World(voxels=500)),
+              n=1000)
+        for name, found in (('maximum over voxels', family_wise),
+                            ('false discovery rate', discoveries))
     ),
     Check(
         *('films', RIDGE, 'the same, with trends in both', 'p'),

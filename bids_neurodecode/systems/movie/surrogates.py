@@ -42,9 +42,9 @@ ALPHA = 0.05
 FEW = 5
 """Surrogates that reach a voxel's r, below which more are drawn for it.
 
-The level holds at every u (a two-stage form of Besag & Clifford 1991, Biometrika 78:301). Voxels
-that stop have p > FEW / (n + 1), so that below it only the p of all draws counts; from there on
-every voxel that goes on would have been counted at the first stage, too.
+Stopping lifts the level at no u (a two-stage form of Besag & Clifford 1991, Biometrika 78:301).
+Voxels that stop have p > FEW / (n + 1), so that below it only the p of all draws counts; from
+there on every voxel that goes on would have been counted at the first stage, too.
 """
 MORE = 10
 """Times as many surrogates as asked for, at most; no more than :data:`ALPHA` takes for one voxel
