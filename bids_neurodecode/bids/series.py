@@ -367,10 +367,17 @@ def _end_of(file: Path) -> tuple[int, int, int]:
     """Return where values end by the header, and how many volumes of how many bytes there are."""
     import nibabel as nib
 
-    image: Any = nib.load(file)
-    first, *others = image.shape if form_of(file) is not None else image.shape[::-1]
-    n_bytes = int(np.prod(others)) * image.dataobj.dtype.itemsize
-    return int(image.dataobj.offset) + first * n_bytes, first, n_bytes
+    if form_of(file) is None:
+        image: Any = nib.load(file)
+        (first, *others), dtype = image.shape[::-1], image.dataobj.dtype
+        start = image.dataobj.offset
+    else:  # the fixed part alone: to parse what columns are takes a second
+        with file.open('rb') as stream:
+            header: Any = nib.Nifti2Header(stream.read(nib.Nifti2Header.sizeof_hdr))
+        (first, *others), dtype = header.get_data_shape()[4:], header.get_data_dtype()
+        start = header.get_data_offset()
+    n_bytes = int(np.prod(others)) * dtype.itemsize
+    return int(start) + first * n_bytes, first, n_bytes
 
 
 def _check_behind(file: Path, n_behind: int) -> int:
