@@ -336,6 +336,38 @@ def banded(given: dict[str, Any], _: Path) -> None:
     encode_banded(features=parts, **common)
 
 
+@dataclass(frozen=True)
+class _Chunks:
+    """Noise in the place of frames: of each row one of a few chunks."""
+
+    rows: Any
+    frames: Any
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.frames[int(self.rows[index]) % len(self.frames)]
+
+
+def network(given: dict[str, Any], _: Path) -> None:
+    """The network of films (design "small", joint), two epochs on all columns."""
+    import torch
+
+    from bids_neurodecode.config import build_config
+    from bids_neurodecode.systems.movie.setup import FilmData
+    from bids_neurodecode.systems.movie.study import study_network
+
+    common, features = _film(given)
+    movie = {'model': 'network', 'design': 'small', 'n_epochs': 2, 'patience': None}
+    own = {'movie': movie, 'selection': {'measure': 'none'}}
+    config = build_config(given['config'].model_dump() | own)
+    frames = torch.randint(0, 256, (9, 16, 48, 48, 3), dtype=torch.uint8)
+    samples = common['samples']
+    data = FilmData(samples, samples, features, lambda rows: _Chunks(rows, frames), 2.0)
+    study_network(data, common['split'], config, rng=common['rng'])
+
+
 def cifti(given: dict[str, Any], folder: Path) -> None:
     """Betas written as CIFTI, as the last step does, and read again."""
     _written(given, folder, '.dtseries.nii')
@@ -394,6 +426,7 @@ STEPS: dict[str, Callable[[dict[str, Any], Path], None]] = {
     'published': published,
     'films': films,
     'banded': banded,
+    'network': network,
     'cifti': cifti,
     'gifti': gifti,
     'volume': volume,

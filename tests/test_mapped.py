@@ -22,7 +22,7 @@ from bids_neurodecode.systems.encoding.steps import training as picture_encoding
 from bids_neurodecode.systems.encoding.steps.features import extract_band
 from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
 from bids_neurodecode.systems.movie.steps import encoding as film_encoding
-from bids_neurodecode.systems.movie.steps.network import encode_banded
+from bids_neurodecode.systems.movie.steps.network import encode_banded, train_network
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
 from bids_neurodecode.systems.reconstruction.steps.decoding import decode
@@ -122,6 +122,7 @@ STEPS = {
     ('movie', 'align'): align_films,
     ('movie', 'encode'): film_encoding.encode,
     ('movie', 'banded'): encode_banded,
+    ('movie', 'network'): train_network,
 }
 MEASURED = pd.read_csv(Path(__file__).parents[1] / 'benchmarks' / 'memory.tsv', sep='\t')
 MEASURED['chosen'] = MEASURED['chosen'].fillna(1 / 3)

@@ -45,7 +45,7 @@ class DataSize:
     is_gifti
         Whether columns are written as GIFTI: all rows of a hemisphere at once.
     networks_gb
-        Files of the pretrained networks that are read.
+        Files of the pretrained networks that are read; of films what the network holds.
     """
 
     n_voxels: int

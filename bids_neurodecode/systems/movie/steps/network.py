@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.settings.movie import DESIGNS
 from bids_neurodecode.systems.movie.steps.encoding import Films
 from bids_neurodecode.systems.movie.steps.explain import explain_study
 from bids_neurodecode.systems.steps.progress import log_progress
@@ -39,6 +40,10 @@ REMEDY = 'choose movie.design = "small" or fewer voxels (movie.max_voxels)'
 ALPHA = 0.05
 
 
+PUBLISHED_GB = 3.0
+"""What the network of the published design holds while it is trained, beside responses."""
+
+
 def add_network(ladder: Ladder) -> None:
     """Add banded ridge and the network, where the settings ask for them."""
     from bids_neurodecode.models.weights import weights_path
@@ -52,6 +57,8 @@ def add_network(ladder: Ladder) -> None:
     if movie.perceptual == 'vgg16' and movie.mode != 'encoder':
         vgg16 = str(weights_path('vgg16', run.weights_dir))
     ladder.add(store_films, films=str(run.work_dir / 'films'))
+    is_small = all(size <= DESIGNS['small'][name] for name, size in movie.sizes.items())
+    ladder.size = replace(ladder.size, networks_gb=0.0 if is_small else PUBLISHED_GB)
     ladder.add(train_network, apart=True, vgg16=vgg16)
 
 
@@ -201,7 +208,7 @@ class NetworkCase:
     makes=('network',),
     settings=('movie', 'delay', 'split', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
-    memory=lambda size: 3 * size.series_gb + 3,
+    memory=lambda size: 5 * size.series_gb + size.null_gb + size.networks_gb,
     apart=Apart(WHAT, REMEDY),
 )
 def train_network(
