@@ -345,6 +345,11 @@ def test_predicted_responses_reach_what_noise_allows(responses):
     noise = table.loc[(f'{whole}/noise', 'voxel_r_mean')]
     assert noise['ci_low'] < 0 < noise['ci_high']
     assert table.loc[(whole, 'identification_2way'), 'value'] > 0.95
+    itself = nd.score_responses(trials, mean, stimuli=names, n_permutations=0)
+    assert response_scores.ITSELF in itself.attrs['notes']
+    itself = itself.set_index('metric')['value']
+    assert itself['voxel_r_median'] == itself['identification_top1'] == pytest.approx(1)
+    assert itself['noise_normalized_mean'] > 1
     shuffled = nd.score_responses(
         trials, np.roll(predicted[rows], 1, axis=0), stimuli=names, n_permutations=99
     ).set_index('metric')

@@ -37,6 +37,10 @@ TOO_FEW = 'Responses to two images or more are needed; there is {n}.'
 NO_CEILING = (
     'No image is measured twice, so that there is no noise ceiling; accuracies are not normalised.'
 )
+ITSELF = (
+    'Predictions are the measured responses themselves, noise included: noise-normalised accuracy '
+    'lies above 1, which no prediction of the signal alone reaches.'
+)
 UNMATCHED = (
     'Not compared: {measured} measured images without a prediction, {predicted} predictions '
     'without a measurement.'
@@ -109,6 +113,8 @@ def score_response_sets(
         notes.append(UNMATCHED.format(measured=n_alone[0], predicted=n_alone[1]))
     if not kept.all():
         notes.append(OUTSIDE.format(n=int((~kept).sum()), total=n_voxels))
+    if np.allclose(truth[:, kept], found[:, kept], rtol=1e-4):
+        notes.append(ITSELF)
     if ratio is None and len(set(measured.names)) < len(measured.names):
         ratio = ncsnr(measured.values, np.asarray(measured.names), measured.sessions)
     elif ratio is None:
