@@ -490,7 +490,7 @@ def test_chance_that_depends_on_images_and_wide_intervals_are_explained(tmp_path
         tables_guide(table(tmp_path, own | {'ci_low': None, 'ci_high': None})).paragraphs
     )
     assert 'Chance of SSIM is what' in alone
-    assert 'The interval of the score' not in alone
+    assert 'The interval is wider' not in alone
     final = {'space': 'final'}
     rows = table(tmp_path, final | {'metric': 'pixcorr'}, final | {'metric': 'pixel_2way'})
     assert scores.headline_first(rows)['metric'].tolist() == ['pixel_2way', 'pixcorr']
