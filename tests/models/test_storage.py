@@ -28,6 +28,26 @@ def test_round_trip(tmp_path):
         np.testing.assert_array_equal(found[name], values)
 
 
+def test_large_models_are_written_array_by_array(tmp_path, monkeypatch):
+    from safetensors.numpy import load_file
+
+    monkeypatch.setattr(storage, 'STREAMED_BYTES', 0)
+    rng = np.random.default_rng(0)
+    types = ('?', 'u1', 'i1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8', 'f2', 'f4', 'f8')
+    arrays = {kind: rng.integers(0, 9, (2, 3, 5)).astype(kind)[..., ::-1] for kind in types}
+    arrays['none'], arrays['one'] = np.zeros((0, 4), np.float32), np.array(3.0)
+    arrays['written in a loop'] = np.asfortranarray(rng.normal(size=(7, 3)))
+    file = tmp_path / 'm.safetensors'
+    storage.save_arrays(file, arrays, {'kind': 'ä'})
+    found, description = storage.load_arrays(file)
+    assert description == storage.load_description(file) == {'kind': 'ä'}
+    for read in (found, load_file(file)):
+        assert read.keys() == arrays.keys()
+        for name, values in arrays.items():
+            assert read[name].dtype == values.dtype
+            np.testing.assert_array_equal(read[name], values)
+
+
 def test_bytes_depend_on_content_alone(tmp_path):
     for name, order in (('1', 'abcdef'), ('2', 'fdbace'), ('3', 'abcdef')):
         subprocess.run([sys.executable, '-c', SCRIPT, tmp_path / name, order], check=True)

@@ -287,7 +287,8 @@ def fit_model(
             targets,
             alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
             per_target=config.ridge.per_target and not (wide or alone),
-            weights=room(X, known.weights_shape(targets.shape[1])),
+            # few responses are held in memory, and weights of many targets not for that reason
+            weights=room(stage.inputs.pictures.values, known.weights_shape(targets.shape[1])),
         )
 
     latents = (
