@@ -74,6 +74,11 @@ CENTRED = (
     '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
 )
+LEAST_TRIALS = 3
+FEW_TRIALS = (
+    'Fold {fold} has {n} training trial(s), and images are generated from at least {least}. Set '
+    'reconstruction.generator = "none", or hold out less.'
+)
 LONGEST_STEM = 150
 """Letters of participant, session, task and run; of a name of a file, 255 may be."""
 LONG_LABELS = (
@@ -290,7 +295,7 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
     Raises
     ------
     DataError
-        If they cannot, or a fold has nothing to tell its images from.
+        If they cannot, or a fold has nothing to tell its images from, or too few training trials.
     """
     from bids_neurodecode.systems.linear import candidate_stimuli
     from bids_neurodecode.systems.pooling import ONE_CANDIDATE
@@ -304,6 +309,10 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
         train, test = (split.table.take(rows) for rows in (fold.train, fold.test))
         if len(candidate_stimuli(train, test)[0]) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
+    if config.system != 'encoding' and config.reconstruction.generator != 'none':
+        for number, fold in enumerate(split):
+            if (n := len(fold.train)) < LEAST_TRIALS:
+                raise DataError(FEW_TRIALS.format(n=n, fold=number, least=LEAST_TRIALS))
 
 
 def check_films(person: ParticipantInput) -> tuple[str, ...]:

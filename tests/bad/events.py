@@ -289,3 +289,9 @@ def film_with_a_hole(data):
 def images_too_few_to_be_told_apart(data):
     """Three images, which no two folds can hold out by twos."""
     set_stimulus(data, 'a.png')
+
+
+@fault(r'Fold \d has 2 training trial\(s\), and images are generated from at least 3', one=True)
+def trials_too_few_to_generate_from(data):
+    for run in ('01', '02'):
+        data.rewrite_events([[2, 2, 'x', 'a.png'], [10, 2, 'x', 'b.png']], run=run)
