@@ -175,11 +175,14 @@ def betas(scale: float) -> Contenders:
 
 
 def gabor(scale: float) -> Contenders:
-    """Gabor energies of images of 64 pixels; the peer is one product with all wavelets."""
+    """Gabor energies of images of 64 pixels (16 where little more than a call is wanted).
+
+    The peer is one product with all wavelets.
+    """
     from bids_neurodecode.stimuli.gabor import GaborPyramid
 
     pyramid = GaborPyramid()
-    n, size = max(2, int(3_200 * scale)), 64
+    n, size = max(2, int(3_200 * scale)), 64 if scale > TINY else 16
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, size, size, 3)).astype(np.uint8)
     planes = images.mean(axis=-1).astype(np.float32).reshape(n, -1)

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -231,7 +231,7 @@ class Space:
         pairs = (part.partition('-') for part in self.label.split(':')[1:])
         return {key: name for key, _, name in pairs}
 
-    @property
+    @cached_property
     def parts(self) -> tuple[tuple[str, slice], ...]:
         """The structures, with their columns; parcels are one part without a name."""
         from nibabel.cifti2.cifti2_axes import BrainModelAxis

@@ -47,6 +47,7 @@ def test_ceilings():
     assert names['true'] > 0.95
 
 
+@pytest.mark.slow
 def test_reconstructions():
     names, printed = run('reconstructions')
     own, other = (names[key].set_index('metric').loc['pixel_2way'] for key in ('table', 'nothing'))

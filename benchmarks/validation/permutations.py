@@ -119,7 +119,7 @@ CHECKS = [
         'p',
         partial(_runs, permutation='refit'),
         2000,
-        quick=40,
+        quick=10,
     ),
     Check(
         'permutations',

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -303,7 +304,8 @@ def device_of(asked: str) -> str:
     """Return ``cpu`` or ``cuda``."""
     if asked != 'auto':
         return asked
-    if not has_networks():
+    # to import it takes seconds, and a build without CUDA is known by its version
+    if not has_networks() or version('torch').endswith('+cpu'):
         return 'cpu'
     import torch
 

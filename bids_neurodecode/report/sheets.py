@@ -250,12 +250,14 @@ def _draw_view(
     if len(faces):  # none of a flat patch that is seen from its edge
         shapes = TriMesh(Triangulation(flat[:, 0], flat[:, 1], faces), rasterized=True)
         shapes.set_facecolor(colors)
-        axis.add_collection(shapes)
+        # limits are set below: matplotlib would make a path of each face for them
+        axis.add_collection(shapes, autolim=False)
     if regions is not None:
         axis.add_collection(
             LineCollection(
                 _borders(flat, faces, regions), colors='0.45', linewidths=0.5, rasterized=True
-            )
+            ),
+            autolim=False,
         )
     margin = 2.0
     axis.set_xlim(flat[:, 0].min() - margin, flat[:, 0].max() + margin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import re
@@ -180,6 +181,8 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
 
     arguments = {**plugin.arguments, 'status_callback': on_status}
     runner = _runner(plugin.name, arguments, workflow)
+    # Nipype collects garbage again and again: what was imported is none
+    gc.freeze()
     try:
         workflow.run(plugin=runner, plugin_args=arguments)
     except KeyboardInterrupt:
@@ -193,6 +196,8 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
             raise
         LOGGER.debug('Nipype raised %s', error)
         return failures
+    finally:
+        gc.unfreeze()
     return _failures(folders, known)
 
 

@@ -275,6 +275,7 @@ def encoded(data, tmp_path_factory):
     return folder / 'out'
 
 
+@pytest.mark.slow
 def test_both_films_are_encoded(encoded):
     file = encoded / 'sub-S02/func/sub-S02_task-film_desc-linear_metrics.tsv'
     rows = pd.read_csv(file, sep='\t')
@@ -285,6 +286,7 @@ def test_both_films_are_encoded(encoded):
         assert nib.load(encoded / name).shape[3] > 0.8 * FILMS[film] / PERIOD
 
 
+@pytest.mark.slow
 def test_what_was_imputed_is_in_the_report(encoded):
     record = read_record(encoded, 'S02')
     assert any('imputed' in note for note in record['notes'])

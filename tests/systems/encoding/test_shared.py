@@ -30,6 +30,7 @@ SETTINGS = SharedSettings(
         n_epochs=15, batch_size=32, learning_rate=3e-3, patience=8, device='cpu'
     ),
 )
+QUICK = dataclasses.replace(SETTINGS, training=dataclasses.replace(SETTINGS.training, n_epochs=3))
 RIDGE = RidgeSettings(alphas=(0.1, 1.0, 10.0, 100.0, 1000.0))
 
 
@@ -66,6 +67,7 @@ def study(world):
     )
 
 
+@pytest.mark.slow
 def test_newcomers_gain_with_few_pictures(study):
     table = study.scores[study.scores.participant != '04']
     assert set(table.protocol) == {PROTOCOL}
@@ -81,19 +83,18 @@ def test_newcomers_gain_with_few_pictures(study):
     assert (full[full.model == 'shared'].identification_2way > 0.8).all()
 
 
+@pytest.mark.slow
 def test_a_participant_without_signal_is_at_chance(study):
     table = study.scores[(study.scores.participant == '04') & (study.scores.model == 'shared')]
     assert table.voxel_r_median.abs().max() < 0.15
     assert (table.identification_2way - 0.5).abs().max() < 0.15
 
 
+@pytest.mark.slow
 def test_held_out_pictures_have_no_say(world):
     """Others' responses to the test images change nothing for the newcomer."""
     people, features = world
     three = {name: people[name] for name in ('01', '02', '03')}
-    quick = dataclasses.replace(
-        SETTINGS, training=dataclasses.replace(SETTINGS.training, n_epochs=3)
-    )
 
     def scores(spoiled: bool) -> pd.DataFrame:
         names = sorted(features['a'].stimuli)
@@ -109,7 +110,7 @@ def test_held_out_pictures_have_no_say(world):
         found = study_newcomers(
             given,
             features,
-            settings=quick,
+            settings=QUICK,
             ridge=RIDGE,
             shares=(0.25,),
             rng=np.random.default_rng(5),
@@ -120,9 +121,14 @@ def test_held_out_pictures_have_no_say(world):
     pd.testing.assert_frame_equal(scores(spoiled=False), scores(spoiled=True))
 
 
-def test_state_round_trip(study, world):
+@pytest.fixture(scope='module')
+def trained(world):
+    return train_head(*world, QUICK, rng=np.random.default_rng(1))
+
+
+def test_state_round_trip(trained, world):
     people, features = world
-    head = SharedHead.from_state(study.head.state(), study.head.describe())
+    head = SharedHead.from_state(trained.state(), trained.describe())
     encoder = fit_layer(people['01'], features, head, RIDGE)
     found = SharedEncoder.from_state(encoder.state(), encoder.describe())
     names = features['a'].stimuli[:5]
@@ -132,7 +138,7 @@ def test_state_round_trip(study, world):
     assert found.cv_r2.shape == (30,)
 
 
-def test_bad_input(world, study):
+def test_bad_input(world, trained):
     people, features = world
     with pytest.raises(DataError, match='at least two participants; there are 1'):
         train_head({'01': people['01']}, features, SETTINGS, rng=np.random.default_rng(0))
@@ -140,9 +146,9 @@ def test_bad_input(world, study):
     with pytest.raises(DataError, match='at least three participants; there are 2'):
         study_newcomers(two, features, rng=np.random.default_rng(0))
     with pytest.raises(DataError, match=r"spaces \['a'\]; these are \['b'\]"):
-        study.head.latents({'b': features['a'].of(['000.png'])})
+        trained.latents({'b': features['a'].of(['000.png'])})
     with pytest.raises(DataError, match="not those of a shared head: 'sizes'"):
-        SharedHead.from_state(study.head.state(), {})
+        SharedHead.from_state(trained.state(), {})
     few = {name: s.take(np.arange(8)) for name, s in people.items()}
     with pytest.raises(DataError, match='judging a new participant needs at least 5'):
         study_newcomers(few, features, settings=SETTINGS, rng=np.random.default_rng(0))
