@@ -76,8 +76,8 @@ CENTRED = (
 )
 LEAST_TRIALS = 3
 FEW_TRIALS = (
-    'Fold {fold} has {n} training trial(s), and images are generated from at least {least}. Set '
-    'reconstruction.generator = "none", or hold out less.'
+    'Fold {fold} has {n} training trial(s), and images are generated from at least {least}. '
+    'Choose reconstruction.generator = "none", or hold out less.'
 )
 LONGEST_STEM = 150
 """Letters of participant, session, task and run; of a name of a file, 255 may be."""
