@@ -334,8 +334,8 @@ def publish_model(
         Of the linear models.
     """
     writer.model(linear.model, config, DESC)
-    writer.copy('metrics', linear.metrics.with_suffix('.json'), desc=DESC, extension='.json')
-    return writer.table('metrics', scores, more={'desc': DESC})
+    columns = read_json(linear.metrics.with_suffix('.json'))
+    return writer.table('metrics', scores, columns=columns, more={'desc': DESC})
 
 
 def linear_metrics(linear: LinearModel) -> pd.DataFrame:
