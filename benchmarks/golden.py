@@ -26,6 +26,7 @@ SCRUBBED = (
     (re.compile(r'\d{8}T\d{6}Z-[0-9a-f]+'), 'RUN'),
     (re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00| UTC)?'), 'TIME'),
     (re.compile(r'\b\d\d:\d\d:\d\d\b'), 'TIME'),
+    (re.compile(r'Command: [^<\n]*'), 'Command'),
     (re.compile(r'"(seconds|memory_gb|wall_seconds|peak_gb)": [\d.]+(null)?'), r'"\1": N'),
 )
 """What may differ between two runs of one commit."""

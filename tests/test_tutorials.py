@@ -16,7 +16,7 @@ from bids_neurodecode.cli import main, tools
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 MARKED = re.compile(r'<!-- run -->\n```(console|python)\n(.*?)```', re.DOTALL)
 SMALL = {
-    'images': ['--n-subjects', '2', '--n-images', '20', '--n-runs', '4', '--n-repeats', '2'],
+    'images': ['--n-subjects', '1', '--n-images', '20', '--n-runs', '4', '--n-repeats', '2'],
     'movie': ['--n-subjects', '2', '--film-duration', '100'],
 }
 """What the simulated datasets are made with here, instead of the tutorials' defaults."""

@@ -53,12 +53,13 @@ def run(*args: object) -> str:
 
 
 def tree(out: Path) -> dict[str, bytes]:
-    """Contents of all outputs, run ids and logs aside."""
+    """Contents of all outputs; run ids, the command on the page and logs aside."""
     files = {}
     for path in sorted(out.rglob('*')):
         name = path.relative_to(out).as_posix()
         if path.is_file() and not re.search(r'log/2\d{7}T|^logs/.*\.log$', name):
             content = RUN_ID.sub(b'RUN', path.read_bytes())
+            content = re.sub(rb'Command: [^<\n]*', b'Command', content)
             files[name] = content.replace(str(out).encode(), b'OUT')
     return files
 
