@@ -74,7 +74,6 @@ CENTRED = (
     '{file} was centred ({share:.0%} of its voxels vary more than their mean), and percent signal '
     'change needs a mean. Set clean.scaling to "zscore" or "none", or give series with their mean.'
 )
-LEAST_TRIALS = 3
 FEW_TRIALS = (
     'Fold {fold} has {n} training trial(s), and images are generated from at least {least}. '
     'Choose reconstruction.generator = "none", or hold out less.'
@@ -297,6 +296,7 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
     DataError
         If they cannot, or a fold has nothing to tell its images from, or too few training trials.
     """
+    from bids_neurodecode.models.dual import LEAST_ROWS
     from bids_neurodecode.systems.linear import candidate_stimuli
     from bids_neurodecode.systems.pooling import ONE_CANDIDATE
     from bids_neurodecode.systems.protocol import check_clusters, choose_split
@@ -305,14 +305,13 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
         check_clusters(table, config.split)
         return
     split, _ = choose_split(table, config.split, config.seed)
+    made = config.system != 'encoding' and config.reconstruction.generator != 'none'
     for number, fold in enumerate(split):
         train, test = (split.table.take(rows) for rows in (fold.train, fold.test))
         if len(candidate_stimuli(train, test)[0]) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
-    if config.system != 'encoding' and config.reconstruction.generator != 'none':
-        for number, fold in enumerate(split):
-            if (n := len(fold.train)) < LEAST_TRIALS:
-                raise DataError(FEW_TRIALS.format(n=n, fold=number, least=LEAST_TRIALS))
+        if made and (n := len(fold.train)) < LEAST_ROWS:
+            raise DataError(FEW_TRIALS.format(n=n, fold=number, least=LEAST_ROWS))
 
 
 def check_films(person: ParticipantInput) -> tuple[str, ...]:

@@ -25,9 +25,10 @@ from bids_neurodecode.models.ridge_solver import (
 from bids_neurodecode.models.wide import WideRegression
 from bids_neurodecode.typing import Float32Array
 
+LEAST_ROWS = 3
 BAD_PREDICTORS = (
-    'Predictors must be finite and of shape (n, p) with n of at least 3 and p of at least 1: '
-    '{found}.'
+    'Predictors must be finite and of shape (n, p) with n of at least {least} and p of at least '
+    '1: {found}.'
 )
 BAD_TARGETS = 'Targets must be of shape ({n}, t) with t of at least 1; these are {found}.'
 NOT_FINITE = 'Targets must be finite; there are others in columns {first} to {last}.'
@@ -67,8 +68,8 @@ class Factorisation:
         n_folds: int = 5,
         device: Device = 'cpu',
     ) -> None:
-        if X.ndim != 2 or len(X) < 3 or not X.size or not by_rows(X, _are_finite).all():
-            raise DataError(BAD_PREDICTORS.format(found=f'{X.dtype} {X.shape}'))
+        if X.ndim != 2 or len(X) < LEAST_ROWS or not X.size or not by_rows(X, _are_finite).all():
+            raise DataError(BAD_PREDICTORS.format(least=LEAST_ROWS, found=f'{X.dtype} {X.shape}'))
         self._known = Predictors(X, make_folds(len(X), groups, n_folds), device)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,9 +198,14 @@ def of_final_images(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.Dat
     two_way = final['metric'].str.endswith('_2way') & (final['metric'] != 'identification_2way')
     found = final[two_way & final['value'].notna()]
     independent = [name for name in JUDGES if not kin_of(name, guides)]
-    places = {name: i for i, name in enumerate([*independent, PIXELS])}
-    return found.sort_values(
-        'metric', key=lambda names: names.map(places).fillna(len(places)), kind='stable'
+    return _metrics_first(found, [*independent, PIXELS])
+
+
+def _metrics_first(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Return rows of these metrics first, in this order, and the others as they are."""
+    places = {name: i for i, name in enumerate(names)}
+    return rows.sort_values(
+        'metric', key=lambda metrics: metrics.map(places).fillna(len(places)), kind='stable'
     )
 
 
@@ -254,10 +259,7 @@ def headline_first(rows: pd.DataFrame, guides: Sequence[str] = ()) -> pd.DataFra
     guides
         Networks that had a part in the images.
     """
-    places = {name: i for i, name in enumerate(of_final_images(rows, guides)['metric'].unique())}
-    return rows.sort_values(
-        'metric', key=lambda names: names.map(places).fillna(len(places)), kind='stable'
-    )
+    return _metrics_first(rows, of_final_images(rows, guides)['metric'].unique())
 
 
 def known_ceilings(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -117,11 +117,10 @@ KIN = (
     'on the same photographs (ImageNet): it is no independent judge.'
 )
 RECOVERED = {
-    (
-        True,
-        True,
-    ): 'Images are told apart by their reconstructions: by what a network sees in '
-    'them, and by colours and layout.',
+    (True, True): (
+        'Images are told apart by their reconstructions: by what a network sees in them, and by '
+        'colours and layout.'
+    ),
     (False, True): 'Colours and layout are recovered; shapes and objects are not shown to be.',
     (True, False): 'What a network sees in images is recovered in part; colours and layout are '
     'not shown to be.',
