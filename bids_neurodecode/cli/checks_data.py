@@ -305,12 +305,14 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
         check_clusters(table, config.split)
         return
     split, _ = choose_split(table, config.split, config.seed)
-    made = config.system != 'encoding' and config.reconstruction.generator != 'none'
     for number, fold in enumerate(split):
         train, test = (split.table.take(rows) for rows in (fold.train, fold.test))
         if len(candidate_stimuli(train, test)[0]) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
-        if made and (n := len(fold.train)) < LEAST_ROWS:
+    if config.system == 'encoding' or config.reconstruction.generator == 'none':
+        return
+    for number, fold in enumerate(split):  # behind what no generator would mend
+        if (n := len(fold.train)) < LEAST_ROWS:
             raise DataError(FEW_TRIALS.format(n=n, fold=number, least=LEAST_ROWS))
 
 
