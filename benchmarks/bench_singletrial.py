@@ -26,7 +26,8 @@ import numpy as np
 from bids_neurodecode.signals.glmsingle import estimate_with_glmsingle
 from bids_neurodecode.signals.hrf import hrf_library
 from bids_neurodecode.signals.preparing import LaterRun
-from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_single_trials
+from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 
 REPETITION_TIME, DURATION = 4 / 3, 3.0
 

@@ -169,6 +169,3 @@ def _is_empty_subdataset(folder: Path) -> bool:
             text = modules.read_text('utf-8', errors='replace')
             return re.search(rf'^\s*path\s*=\s*"?{path}/?"?\s*$', text, re.MULTILINE) is not None
     return False
-
-
-__all__ = ['check_fetched', 'check_size', 'stand_in']

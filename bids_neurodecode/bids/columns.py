@@ -145,6 +145,3 @@ class Columns:
 
 def _is_number(value: str) -> bool:
     return bool(NUMBER.match(value)) and len(value) < NAME_LENGTH
-
-
-__all__ = ['Columns']

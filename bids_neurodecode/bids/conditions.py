@@ -428,12 +428,3 @@ def _check_apart(table: pd.DataFrame, file: Path) -> None:
                     onset=onset[b],
                 )
             )
-
-
-__all__ = [
-    'ConditionReader',
-    'is_rest',
-    'names_of',
-    'reader_of',
-    'shows_conditions',
-]

@@ -159,12 +159,3 @@ def _expand(template: str, fields: Mapping[str, str], folder: Path, what: str) -
             return place
     where = ' and '.join(str(place.parent) for place in places)
     raise InputError(NOT_THERE.format(file=path.name, what=what, template=template, places=where))
-
-
-__all__ = [
-    'PICTURES',
-    'features_of_films',
-    'film_features',
-    'has_own_table',
-    'picture_features',
-]

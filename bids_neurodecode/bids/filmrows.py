@@ -343,6 +343,3 @@ def _table(rows: pd.DataFrame, pieces: Sequence[_Piece], *, with_starts: bool) -
             made.append(row)
             index.append(int(rows.index[piece.rows[cut]]))
     return pd.DataFrame(made, index=index, dtype='string')
-
-
-__all__ = ['film_rows']

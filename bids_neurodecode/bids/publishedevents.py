@@ -564,6 +564,3 @@ def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
         == [x for x, row in zip(texts_of(shown[name]), rows, strict=True) if row]
         for name in shown.columns
     )
-
-
-__all__ = ['EventsReader', 'Shown']

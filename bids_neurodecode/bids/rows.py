@@ -393,6 +393,3 @@ def _keys(columns: Sequence[pd.Series[str]]) -> Iterator[tuple[str, ...]]:
 
 def _plain(value: str) -> str:
     return repr(float(value)) if NUMBER.match(value) else value
-
-
-__all__ = ['LONG_NAMES', 'Rows', 'fields_of', 'key_of', 'parts_of', 'same_value']

@@ -171,6 +171,3 @@ def _exists(file: Path) -> bool:
 
 def _frozen(lists: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(files) for name, files in lists.items()}
-
-
-__all__ = ['KNOWN', 'StimulusFolder', 'has_extension']

@@ -277,6 +277,3 @@ def _check_ended(note: Path, queued: Sequence[str]) -> None:
     if n:
         raise ResourceError(QUEUED.format(n=n, folder=note.parent))
     note.unlink()
-
-
-__all__ = ['Lock', 'hold', 'hold_group', 'hold_results', 'result_lock']

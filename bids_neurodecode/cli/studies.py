@@ -400,11 +400,3 @@ def _who(names: Sequence[str], plan: StudyPlan) -> str:
     if len(names) == len(plan.variants):
         return 'all variants'
     return f'{len(names)} variants: {names[0]} to {names[-1]}'
-
-
-__all__ = [
-    'check_variants',
-    'describe_study',
-    'plan_of',
-    'study_level',
-]

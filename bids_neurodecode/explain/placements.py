@@ -174,6 +174,3 @@ def _smoothness(responses: npt.NDArray[np.floating[Any]], sets: IndexArray) -> F
     deviation = responses.std(axis=0)
     z = (responses - responses.mean(axis=0)) / np.where(deviation > 0, deviation, np.inf)
     return np.array([z[:, voxels].mean(axis=1).std() for voxels in sets], dtype=np.float64)
-
-
-__all__ = ['LEAST_DISJOINT', 'Placements', 'place_alike']

@@ -271,6 +271,3 @@ def summary_table(results: StudyResults) -> pd.DataFrame:
 
 def _word(name: str) -> str:
     return re.sub(r'\W+', '_', name).strip('_').lower()
-
-
-__all__ = ['collect', 'gather_study', 'results_of', 'same_settings', 'study_folder', 'write_study']

@@ -31,16 +31,7 @@ from bids_neurodecode.report.build import (
 from bids_neurodecode.report.facts import drawn_of, held_out_of, without_counts
 from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
-from bids_neurodecode.report.results import (
-    BetaResults,
-    ConfusionResults,
-    NullResults,
-    ParticipantResults,
-    RunResults,
-    SplitResults,
-    StageResults,
-    VoxelResults,
-)
+from bids_neurodecode.report.results import ParticipantResults, StageResults
 from bids_neurodecode.report.section_data import data_section
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_quality import quality_section
@@ -57,18 +48,6 @@ from bids_neurodecode.systems.encoding.report.section import encoding_section
 from bids_neurodecode.systems.movie.report.agreement import agreement_section
 from bids_neurodecode.systems.movie.report.section import film_section
 from bids_neurodecode.systems.reconstruction.report import generation_section
-
-__all__ = [
-    'BetaResults',
-    'ConfusionResults',
-    'NullResults',
-    'ParticipantResults',
-    'RunResults',
-    'SplitResults',
-    'StageResults',
-    'VoxelResults',
-    'write_participant_report',
-]
 
 INTRO = (
     'This text is of this participant and may be used in a paper as it is; that of all '

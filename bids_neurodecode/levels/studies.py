@@ -118,6 +118,3 @@ def init_gather_wf(
     crashes = study_folder(run.output_dir, plan) / 'log' / run.run_id
     node.config = {'execution': {'crashdump_dir': str(crashes)}}
     return workflow
-
-
-__all__ = ['init_gather_wf', 'init_study_wf', 'variant_run']

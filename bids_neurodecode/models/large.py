@@ -293,6 +293,3 @@ def _primal(X: npt.NDArray[np.float32], order: IndexArray, dual: FloatArray) -> 
 
 def _tiles(n: int) -> Iterator[slice]:
     return (slice(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
-
-
-__all__ = ['LARGE', 'LargeSystem', 'fit_penalties', 'is_large']

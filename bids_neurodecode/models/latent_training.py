@@ -25,7 +25,6 @@ from bids_neurodecode.models.latent_models import (
     LatentModel,
     NetworkLatents,
     RidgeLatents,
-    load_latents,
     predict_latents,
 )
 from bids_neurodecode.models.latents import KINDS, Kind, build_latent_regressor
@@ -45,7 +44,6 @@ TOO_FEW_PICTURES = (
     'Use more images, or ridge.'
 )
 
-__all__ = ['LatentModel', 'LatentSettings', 'RidgeLatents', 'fit_latents', 'load_latents']
 
 REGRESSORS = ('ridge', *KINDS)
 Regressor = Literal['ridge', 'gru', 'conv', 'transformer', 'regions-gru', 'regions-transformer']

@@ -48,7 +48,8 @@ from bids_neurodecode.models.sampling import (
     to_signed,
 )
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
-from bids_neurodecode.models.training import Training, TrainingSettings, train
+from bids_neurodecode.models.training import train
+from bids_neurodecode.models.trainingsettings import Training, TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array

@@ -114,6 +114,3 @@ class RidgePath:
         predicted = self._whole.predict(scaled - mean, self._alphas[best]) + mean
         cv_r2 = 1 - errors[best, np.arange(len(best))]
         return scales.invert(predicted).astype(np.float64), cv_r2
-
-
-__all__ = ['RidgePath']

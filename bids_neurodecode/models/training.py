@@ -32,7 +32,6 @@ from bids_neurodecode.models.trainingsettings import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ['Training', 'TrainingSettings', 'own_randomness', 'train']
 
 NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 OTHER_DEVICE = (

@@ -409,14 +409,3 @@ def _edges(pairs: IndexArray, lengths: FloatArray, n: int) -> sparse.csr_array:
     length = np.maximum(lengths[first], 1e-6)
     where = (np.concatenate([low, high]), np.concatenate([high, low]))
     return sparse.csr_array((np.concatenate([length, length]), where), shape=(n, n))
-
-
-__all__ = [
-    'Mesh',
-    'Side',
-    'bridged',
-    'check_neighbours',
-    'find_mesh',
-    'neighbours',
-    'within_reach',
-]

@@ -45,15 +45,6 @@ from bids_neurodecode.signals.trialtypes import (
 )
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
-__all__ = [
-    'Share',
-    'SingleTrialBetas',
-    'SingleTrialOptions',
-    'TunedBetas',
-    'estimate_share',
-    'estimate_single_trials',
-]
-
 Curve = tuple[FloatArray, Float32Array]
 
 EVERY_MODEL: tuple[Model, ...] = ('B', 'C', 'D')

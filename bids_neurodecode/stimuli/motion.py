@@ -143,6 +143,3 @@ def frame_changes(features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.flo
     if features.ndim != 3 or features.shape[1] < 2:
         raise DataError(TOO_FEW_FRAMES.format(found=features.shape))
     return np.asarray(np.abs(np.diff(features, axis=1)).mean(axis=1), dtype=np.float32)
-
-
-__all__ = ['film_motion', 'has_motion_energy', 'motion_energy', 'require_motion_energy']

@@ -318,6 +318,3 @@ def _last(name: str) -> str:
 
 def _plain(name: str) -> str:
     return re.sub(r'[^A-Za-z0-9_.-]+', '-', name)
-
-
-__all__ = ['read_features', 'shared_names']

@@ -372,6 +372,3 @@ def some(names: Sequence[str], n: int = 8) -> str:
         How many are written.
     """
     return ', '.join(names[:n]) + (', ...' if len(names) > n else '')
-
-
-__all__ = ['ALL', 'KEYS', 'SUFFIXES', 'TIMES', 'FeatureTable', 'is_table']

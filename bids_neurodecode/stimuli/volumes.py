@@ -50,6 +50,3 @@ def volume_features(
     frames = read_frames(film, times, (image_size, image_size))
     features = extract_features(frames, extractor, cache_dir=cache_dir)
     return features.reshape(len(onsets), FRAMES_PER_VOLUME, -1)
-
-
-__all__ = ['FRAMES_PER_VOLUME', 'volume_features']

@@ -285,16 +285,3 @@ def unit_values(whole: float, without: FloatArray) -> FloatArray:
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-__all__ = [
-    'Kept',
-    'compare_models',
-    'compare_rows',
-    'compare_with',
-    'difference_of',
-    'load_kept',
-    'median_without',
-    'save_kept',
-    'unit_values',
-]

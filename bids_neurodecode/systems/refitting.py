@@ -192,6 +192,3 @@ class _Fold:
             f'{space}/identification_top1': identification.outcomes_top1(alike)[rows, truth],
             f'{space}/identification_2way': identification.outcomes_2way(alike)[rows, truth],
         }
-
-
-__all__ = ['refitted_nulls', 'relabellings']

@@ -13,8 +13,9 @@ from bids_neurodecode.api import grids
 from bids_neurodecode.errors import InputError, NeurodecodeWarning
 from bids_neurodecode.signals.hrf import hrf_library
 from bids_neurodecode.signals.preparing import NO_MEAN
-from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_single_trials
 from bids_neurodecode.signals.timing import BEFORE_RUN, OFF_GRID
+from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 
 PERIOD, DURATION, SHAPE = 2.0, 2.0, (4, 3, 2)
 ONSETS = np.arange(10) * 10.0

@@ -9,11 +9,8 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.models import latent_models, latent_training
 from bids_neurodecode.models.dual import Factorisation
-from bids_neurodecode.models.latent_training import (
-    LatentSettings,
-    fit_latents,
-    load_latents,
-)
+from bids_neurodecode.models.latent_models import load_latents
+from bids_neurodecode.models.latent_training import LatentSettings, fit_latents
 from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.models.wide import ONE_ROW
 

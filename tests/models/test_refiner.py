@@ -13,7 +13,7 @@ from bids_neurodecode.models.refiner_network import (
 )
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.models.storage import load_arrays, save_arrays
-from bids_neurodecode.models.training import TrainingSettings
+from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
 
 COLOURS = np.array([[200, 40, 40], [40, 190, 50], [50, 60, 210], [200, 190, 40]])

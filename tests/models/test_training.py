@@ -15,7 +15,8 @@ from torch import nn
 
 from bids_neurodecode.errors import ArgumentsError, DataError, ResourceError
 from bids_neurodecode.models import checkpoints
-from bids_neurodecode.models.training import Training, TrainingSettings, own_randomness, train
+from bids_neurodecode.models.training import own_randomness, train
+from bids_neurodecode.models.trainingsettings import Training, TrainingSettings
 
 N_SAMPLES = 50
 

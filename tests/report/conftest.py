@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.levels.participant_page import (
+from bids_neurodecode.report.results import (
     BetaResults,
     ConfusionResults,
     NullResults,

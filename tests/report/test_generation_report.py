@@ -13,13 +13,12 @@ from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.evaluation.metrics import TRUE_TARGETS
 from bids_neurodecode.levels.group_page import write_group_report
-from bids_neurodecode.levels.participant_page import ParticipantResults
 from bids_neurodecode.models.generators import read_recipe
 from bids_neurodecode.report import boilerplate
 from bids_neurodecode.report.boilerplate import NOT_HERE, SMALL, in_words, methods
 from bids_neurodecode.report.build import Table, Verdicts
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.report.results import GenerationResults
+from bids_neurodecode.report.results import GenerationResults, ParticipantResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
 from bids_neurodecode.report.verdicts import BY_FEATURES, verdicts_of_images

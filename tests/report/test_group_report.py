@@ -22,11 +22,12 @@ from bids_neurodecode.levels.group_page import (
     verdicts_of_group_images,
     write_group_report,
 )
-from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
+from bids_neurodecode.levels.participant_page import write_participant_report
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Gallery, link_pages
 from bids_neurodecode.report.groupmaps import mean_map
 from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.section_group import _choose, _Image, group_gallery
 
 VALUES = (0.5, 0.625, 0.8125)

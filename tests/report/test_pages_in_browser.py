@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.levels.group_page import write_group_report
-from bids_neurodecode.levels.participant_page import ParticipantResults, write_participant_report
+from bids_neurodecode.levels.participant_page import write_participant_report
 from bids_neurodecode.report.build import Plot, _Drawing
-from bids_neurodecode.report.results import ConditionResults, NetworkResults
+from bids_neurodecode.report.results import ConditionResults, NetworkResults, ParticipantResults
 from bids_neurodecode.report.study import write_study_report
 from bids_neurodecode.study import plan_study
 from tests.browser import Browser, chromium, find_browser

@@ -13,14 +13,15 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.errors import ReportError
-from bids_neurodecode.levels.participant_page import (
+from bids_neurodecode.levels.participant_page import what_auto_became, write_participant_report
+from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.report.results import (
+    BROKEN,
     ParticipantResults,
     RunResults,
-    what_auto_became,
-    write_participant_report,
+    SplitResults,
+    VoxelTestResults,
 )
-from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.report.results import BROKEN, SplitResults, VoxelTestResults
 from bids_neurodecode.systems.steps.records import read_results
 from bids_neurodecode.text import COMMAND
 

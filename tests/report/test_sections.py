@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.levels.participant_page import ParticipantResults, _crashes
+from bids_neurodecode.levels.participant_page import _crashes
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.report.results import BetaResults, NetworkResults
+from bids_neurodecode.report.results import BetaResults, NetworkResults, ParticipantResults
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
 from bids_neurodecode.report.section_scores import READ, score_table, scores_section
 from bids_neurodecode.report.section_signal import (

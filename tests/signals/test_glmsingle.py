@@ -9,7 +9,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.signals import glmsingle
 from bids_neurodecode.signals.badness import NO_REPEATS
 from bids_neurodecode.signals.glmsingle import estimate_with_glmsingle
-from bids_neurodecode.signals.singletrial import SingleTrialOptions
+from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 
 STAND_IN = """
 import os, shutil

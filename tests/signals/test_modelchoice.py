@@ -13,8 +13,8 @@ from bids_neurodecode.signals.modelchoice import (
     identify_repeats,
     inner_folds,
 )
-from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
-from bids_neurodecode.signals.trialtypes import InnerBetas
+from bids_neurodecode.signals.singletrial import estimate_single_trials
+from bids_neurodecode.signals.trialtypes import InnerBetas, SingleTrialOptions
 
 RUN = np.repeat(np.arange(6), 8)
 STIMULUS = np.tile(np.arange(8), 6)

@@ -11,7 +11,8 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.signals import singletrial, trialdesign, trialtypes
 from bids_neurodecode.signals.badness import NO_REPEATS
 from bids_neurodecode.signals.hrf import hrf_library
-from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_single_trials
+from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'glmsingle_1.2.npz'
 

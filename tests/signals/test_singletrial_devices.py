@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from bids_neurodecode import algebra
 from bids_neurodecode.errors import ResourceError
-from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_single_trials
+from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 from tests.signals.test_singletrial import correlate, golden_inputs, simulate
 
 torch = pytest.importorskip('torch')

@@ -5,7 +5,8 @@ from itertools import count
 import numpy as np
 import pytest
 
-from bids_neurodecode.signals.singletrial import Share, estimate_share, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_share, estimate_single_trials
+from bids_neurodecode.signals.trialpasses import Share
 from bids_neurodecode.systems.steps.betas import _Arrays
 from tests.signals.test_singletrial import simulate
 

@@ -212,6 +212,3 @@ def _times_note(table: pd.DataFrame) -> tuple[str, ...]:
             low=names[0], low_s=median.iloc[0], high=names[-1], high_s=median.iloc[-1]
         ),
     )
-
-
-__all__ = ['ConditionAnalysis', 'analyse_conditions', 'chance_of']

@@ -399,13 +399,3 @@ def _score(
     ):
         chance = None
     return scorer.score(metric, values, permuted, chance=chance, refitted=refitted)
-
-
-__all__ = [
-    'Classification',
-    'classify',
-    'classify_regions',
-    'conditions_of',
-    'cut_folds',
-    'of_voxels',
-]

@@ -88,6 +88,3 @@ def predict_runs(
         predicted = known[order].astype(np.float32)
         results.append(FoldResult(outcome, truth, predicted, repeats))
     return results
-
-
-__all__ = ['predict_runs']

@@ -131,6 +131,3 @@ def pattern_ncsnr(patterns: RunPatterns) -> npt.NDArray[np.float64] | None:
     signal = np.maximum((values**2).sum(axis=0) / within - noise, 0.0)
     repeats = (1 / patterns.counts[has]).mean()
     return np.asarray(np.sqrt(ratio_of(signal, noise) * repeats))
-
-
-__all__ = ['RunPatterns', 'pattern_ncsnr', 'residuals', 'run_patterns']

@@ -109,6 +109,3 @@ def accuracy_p(accuracy: FloatArray, chance: float, n_test: float) -> FloatArray
     variance = np.maximum(accuracy.var(axis=0, ddof=1), least)
     error = np.sqrt(variance / n * inflation_of(1.0, n))
     return np.asarray(t.sf((accuracy.mean(axis=0) - chance) / error, n - 1), dtype=np.float64)
-
-
-__all__ = ['accuracy_p', 'searchlight']

@@ -297,6 +297,3 @@ def whitened(patterns: FloatArray, noise: FloatArray) -> FloatArray:
     # Woodbury: trials are fewer than voxels
     inner = np.linalg.solve(noise @ noise.T + ridge / weight * np.eye(n), noise @ patterns.T)
     return np.asarray((patterns - (noise.T @ inner).T) / ridge)
-
-
-__all__ = ['Dissimilarity', 'dissimilarity', 'whitened']

@@ -174,6 +174,3 @@ class _Again:
             replace(encoder, ridge=ridge, responses=responses),
             responses.invert(known.astype(np.float32)),
         )
-
-
-__all__ = ['FittedFold', 'refit_encoders']

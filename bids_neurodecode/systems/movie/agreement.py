@@ -447,15 +447,3 @@ def _together(
         rule += folds[0].description.partition(': ')[2]
     rule += f', leave-one-out over {n_participants} participants, training volumes only'
     return Compared(chosen, isc, weights, rule, n_participants, 'isc', warnings)
-
-
-__all__ = [
-    'Compared',
-    'Half',
-    'all_voxels',
-    'alone',
-    'clear_of_test',
-    'compare',
-    'compare_group',
-    'mean_of_others',
-]

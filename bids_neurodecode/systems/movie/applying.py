@@ -169,15 +169,3 @@ def reconstruct_applied(
         rng=rng.spawn(1)[0],
     )
     return Reconstructed(rows, truth, decoded, similarity, scores, notes)
-
-
-__all__ = [
-    'NO_DECODER',
-    'NO_NETWORK',
-    'PROTOCOL',
-    'UNSCORED',
-    'Reconstructed',
-    'encoder_from',
-    'judge_applied',
-    'reconstruct_applied',
-]

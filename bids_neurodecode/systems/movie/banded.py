@@ -106,6 +106,3 @@ def encode_banded(
         rng=rng,
     )
     return judged, (*warnings, *judged.notes)
-
-
-__all__ = ['LEFT_OUT', 'MODEL', 'NOTHING_VARIES', 'encode_banded']

@@ -168,6 +168,3 @@ def time_blocks(parts: npt.NDArray[Any], block: int) -> npt.NDArray[np.intp]:
             numbers[rows] = n
             n += 1
     return numbers
-
-
-__all__ = ['compare_frames', 'compare_models', 'time_blocks']

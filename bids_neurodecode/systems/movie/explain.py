@@ -381,13 +381,3 @@ def _outputs(
 
 def _evenly(n: int, most: int) -> npt.NDArray[np.intp]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.intp))
-
-
-__all__ = [
-    'Explained',
-    'explain_concepts',
-    'explain_perturbation',
-    'film_concepts',
-    'frame_metrics',
-    'regions_of',
-]

@@ -161,6 +161,3 @@ def _row(
     if np.isfinite(low):
         more |= {'ci_low': low, 'ci_high': min(1.0, high)}
     return Score('movie', model, protocol, 'test', space, 'frame_ssim', value, n, **more)
-
-
-__all__ = ['MEASURED', 'PREDICTED', 'Decode', 'blurred', 'judge_frames', 'surrogate_similarity']

@@ -317,14 +317,3 @@ def _resampled(
     covariance = drawn(a * b) / n - mean_a * mean_b
     spread = (drawn(a * a) / n - mean_a**2) * (drawn(b * b) / n - mean_b**2)
     return np.where(spread > 1e-12, covariance / np.sqrt(np.maximum(spread, 1e-12)), 0.0)
-
-
-__all__ = [
-    'BLOCK_SECONDS',
-    'Intervals',
-    'MeanTest',
-    'block_intervals',
-    'blocks_of',
-    'mean_interval',
-    'mean_test',
-]

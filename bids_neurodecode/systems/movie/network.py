@@ -390,7 +390,7 @@ def _networks(settings: MovieNetworkSettings) -> tuple[nn.Module | None, nn.Modu
 def _settings(saved: Mapping[str, Any]) -> MovieNetworkSettings:
     from bids_neurodecode.models.losses import LossWeights
     from bids_neurodecode.models.movie import MovieDesign
-    from bids_neurodecode.models.training import TrainingSettings
+    from bids_neurodecode.models.trainingsettings import TrainingSettings
 
     parts = {
         'design': MovieDesign(**saved['design']),

@@ -241,13 +241,3 @@ def delayed_design(
         rows = np.flatnonzero(labels == label)
         design[rows] = fir_design(components[rows], repetition_time, delays)
     return design
-
-
-__all__ = [
-    'FilmEncoder',
-    'FilmEncoding',
-    'delayed_design',
-    'encode_films',
-    'fit_encoder',
-    'time_blocks',
-]

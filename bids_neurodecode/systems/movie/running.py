@@ -78,6 +78,3 @@ class RunningAgreement:
         if not self.n:
             raise DataError(NO_ROWS.format(what=what))
         return np.asarray(np.clip(self.products / self.n, -1, 1))
-
-
-__all__ = ['RunningAgreement', 'RunningScale']

@@ -358,16 +358,3 @@ def choose_by_agreement(
         passed = np.zeros(len(found), dtype=bool)
         passed[best[:n_least]] = True
     return FilmVoxels(passed, f'{passed.sum()} of {n_inside} voxels: {rule}', warnings)
-
-
-__all__ = [
-    'Agreement',
-    'FilmVoxels',
-    'agreement',
-    'choose_by_agreement',
-    'mean_ceiling',
-    'shared_variance',
-    'single_ceiling',
-    'snr_of_films',
-    'with_ceilings',
-]

@@ -511,11 +511,8 @@ def _run_engine(
     share: Share | None = None,
 ) -> SingleTrialBetas | None:
     """Estimate all, or do a share of a pass."""
-    from bids_neurodecode.signals.singletrial import (
-        SingleTrialOptions,
-        estimate_share,
-        estimate_single_trials,
-    )
+    from bids_neurodecode.signals.singletrial import estimate_share, estimate_single_trials
+    from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 
     assert duration is not None, 'only precomputed trials have no duration'
     options = SingleTrialOptions(

@@ -292,15 +292,3 @@ def has_frames(participant: ParticipantInput, film: str) -> bool:
     """
     file = participant.stimuli_dir / film
     return participant.features.get(film) != file and file.is_file()
-
-
-__all__ = [
-    'check_frames',
-    'check_own_features',
-    'film_bands',
-    'has_frames',
-    'own_files',
-    'picture_table',
-    'seconds_of',
-    'with_own_features',
-]

@@ -254,20 +254,3 @@ def runs_on_card(runs: Mapping[str, str]) -> str:
         return 'not recorded'
     hashes = {name: hashlib.sha256(mark.encode()).hexdigest()[:12] for name, mark in runs.items()}
     return ', '.join(f'{name} ({digest})' for name, digest in hashes.items())
-
-
-__all__ = [
-    'IN_SAMPLE',
-    'PREFIX',
-    'RUNS',
-    'Seen',
-    'compare_runs',
-    'in_sample',
-    'known_runs',
-    'merged_pictures',
-    'model_columns',
-    'pictures_note',
-    'pictures_state',
-    'runs_on_card',
-    'seen_pictures',
-]

@@ -5,7 +5,8 @@ import pytest
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals.hrf import hrf_library
-from bids_neurodecode.signals.singletrial import SingleTrialOptions, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_single_trials
+from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 from bids_neurodecode.systems.encoding.synthesis import predict_run, trial_responses
 
 TR, DURATION = 1.6, 3.0

@@ -10,7 +10,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.models.losses import LossWeights
 from bids_neurodecode.models.movie import MovieDesign
-from bids_neurodecode.models.training import TrainingSettings
+from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.stimuli.filmstore import FilmChunks, as_chunks, open_store
 from bids_neurodecode.systems.movie.network import MovieNetwork, MovieNetworkSettings, fit_movie
 from bids_neurodecode.systems.movie.scores import frame_ssim, target_frames

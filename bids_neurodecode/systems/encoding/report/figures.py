@@ -382,13 +382,3 @@ def _color_bar(figure: Figure, axis: Any, bound: float, units: str) -> None:
     bar = figure.colorbar(ScalarMappable(Normalize(-bound, bound), 'RdBu_r'), cax=axis)
     bar.set_label(units, fontsize=7)
     bar.ax.tick_params(labelsize=7)
-
-
-__all__ = [
-    'best_slices',
-    'plot_accuracy',
-    'plot_partition',
-    'plot_regions',
-    'plot_sheets',
-    'plot_volumes',
-]

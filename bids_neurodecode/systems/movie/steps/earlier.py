@@ -197,6 +197,3 @@ def state_of(files: dict[str, tuple[Path, ...]]) -> str:
         state = file.stat()
         digest.update(f'{file}|{state.st_size}|{state.st_mtime_ns}\n'.encode())
     return digest.hexdigest()
-
-
-__all__ = ['FromAligned', 'aligned_files', 'earlier_sources', 'state_of', 'with_delay']

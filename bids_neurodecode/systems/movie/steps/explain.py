@@ -221,6 +221,3 @@ def _save(found: Any, file: Path, warnings: list[str]) -> bool:
         return False
     write_tsv(file, found.table)
     return True
-
-
-__all__ = ['check_explain', 'concept_files', 'explain_study', 'regions_of_voxels']

@@ -115,6 +115,3 @@ def add_ceilings(
         )
     table = pd.read_csv(metrics, sep='\t', na_values=['n/a'])
     write_tsv(metrics, with_types(with_ceilings(table, ceilings)))
-
-
-__all__ = ['add_ceilings', 'write_agreement']

@@ -336,15 +336,3 @@ def _open(place: Path) -> Total:
         tuple(content['labels']),
         content['left_out'],
     )
-
-
-__all__ = [
-    'LEFT_OUT',
-    'NOBODY',
-    'FromInputs',
-    'Source',
-    'Total',
-    'first_showings',
-    'get_total',
-    'one_line',
-]

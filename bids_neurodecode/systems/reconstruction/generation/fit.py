@@ -269,7 +269,8 @@ def fit_model(
         Where trainings go on from; None: nothing is kept.
     """
     from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
-    from bids_neurodecode.models.latent_training import RidgeLatents, fit_latents
+    from bids_neurodecode.models.latent_models import RidgeLatents
+    from bids_neurodecode.models.latent_training import fit_latents
 
     voxels = Standardizer.fit(rows.values)
     X = voxels.apply(rows.values)

@@ -22,7 +22,7 @@ from bids_neurodecode.systems.reconstruction.generation.small import FittedSmall
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
-    from bids_neurodecode.models.latent_training import LatentModel
+    from bids_neurodecode.models.latent_models import LatentModel
     from bids_neurodecode.models.wide import Renorm, WideRegression
 
 OTHER_VOXELS = 'The model was fitted on {expected} voxels; these responses have {found}.'
@@ -139,7 +139,7 @@ class GenerationModel:
         InputError
             If something is missing.
         """
-        from bids_neurodecode.models.latent_training import load_latents
+        from bids_neurodecode.models.latent_models import load_latents
         from bids_neurodecode.models.wide import WideRegression
 
         try:
