@@ -17,7 +17,7 @@ NOUNS: Mapping[Form, tuple[str, str]] = {
     'parcels': ('parcel', 'parcels'),
 }
 """One and several columns, where they are no voxels."""
-_WORD = re.compile(r'\b(brain )?(mask)\b|(?<!\.)\b([Vv])oxel(s?)\b')
+_WORD = re.compile(r'\b(brain )?(mask)\b|(?<!\.)\b([Vv])oxel(s?)\b(?!\.\w)')
 
 
 def in_nouns(text: str, form: Form | None) -> str:

@@ -396,6 +396,13 @@ JUDGES = (
 early ones, as they are what sees objects and shapes. CLIP and the Gabor stand-in guide images."""
 PIXEL_METRICS = frozenset(name for name, metric in METRICS.items() if metric.by_pixels)
 """Those that depend on the size at which images are compared."""
+SAMPLE_COLUMNS = {
+    'identification_top1': 'identified',
+    'identification_2way': 'two_way',
+    'pixcorr': 'pixcorr_final',
+    'ssim_2d': 'ssim_final',
+}
+"""Columns of the tables of held-out samples that hold what a metric is the mean of."""
 
 
 def bounds_of(metric: str) -> tuple[float, float]:
@@ -408,6 +415,17 @@ def bounds_of(metric: str) -> tuple[float, float]:
     """
     known = METRICS.get(metric, Metric(metric))
     return known.low, known.high
+
+
+def sample_column(metric: str) -> str:
+    """Return the column of a table of held-out samples that holds what a metric is the mean of.
+
+    Examples
+    --------
+    >>> sample_column('pixcorr'), sample_column('mobilenetv2_2way')
+    ('pixcorr_final', 'mobilenetv2_two_way')
+    """
+    return SAMPLE_COLUMNS.get(metric, metric.replace('_2way', '_two_way'))
 
 
 def difference_bounds_of(metric: str) -> tuple[float, float]:

@@ -98,12 +98,13 @@ def collect(
     import pandas as pd
 
     from bids_neurodecode.report.reader import Reader
+    from bids_neurodecode.report.results import common_form
     from bids_neurodecode.report.study import StudyResults
     from bids_neurodecode.report.study_scores import sample_scores
 
     found = {variant.name: results_of(folder / variant.name, task) for variant in plan.variants}
     people = sorted({*asked, *(label for files in found.values() for label in files)})
-    tables, samples = [], []
+    tables, samples, records = [], [], []
     missing, pages = [], []
     for variant in plan.variants:
         keys: dict[str, Any] = {
@@ -117,6 +118,7 @@ def collect(
                 why = failure or (NO_RESULTS if record is None else OTHER_SETTINGS)
                 missing.append((label, variant.name, why))
                 continue
+            records.append(record)
             metrics = Reader(record).metrics
             if metrics is not None:
                 tables.append(metrics.assign(participant=label, **keys))
@@ -126,7 +128,7 @@ def collect(
     table = pd.concat(tables, ignore_index=True) if tables else _empty()
     parts = [part for part in samples if len(part)]
     kept = pd.concat(parts, ignore_index=True) if parts else _empty('stimulus')
-    return StudyResults(plan, table, kept, missing, pages, __version__)
+    return StudyResults(plan, table, kept, missing, pages, __version__, common_form(records))
 
 
 def results_of(folder: Path, task: str) -> dict[str, Path]:

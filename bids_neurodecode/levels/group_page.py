@@ -37,9 +37,8 @@ from bids_neurodecode.report.build import (
 from bids_neurodecode.report.cortex import HOW, plot_cortex
 from bids_neurodecode.report.facts import Facts, drawn_of
 from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
-from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
-from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.results import ParticipantResults, common_form
 from bids_neurodecode.report.section_group import (
     above_zero,
     group_gallery,
@@ -159,10 +158,7 @@ def write_group_report(
         readers = [Reader(results) for results in participants]
         brains = (*_maps(readers, tested or {}), *region_blocks(regions, _seen(readers)))
         page = _page(readers, failures or {}, shared, brains, html.parent)
-        forms = {results.form for results in participants}
-        write_page(
-            page_in_nouns(page, forms.pop() if len(forms) == 1 else None), html, figures_dir
-        )
+        write_page(page, html, figures_dir, common_form(participants))
 
 
 def _page(
@@ -507,8 +503,7 @@ def _alone(several: Sequence[pd.DataFrame]) -> str:
     for rows in several:
         found = mean_score(rows)
         if found.n_tested:
-            by = scores.title_of(rows.iloc[0]).removeprefix('Identification by ')
-            by = by.removesuffix(', two-way')
+            by = scores.judge_of(rows.iloc[0])
             told.append(f'{found.n_significant} of {found.n_tested} by {by}')
     return f'Participants better than chance on their own: {", ".join(told)}.' if told else ''
 

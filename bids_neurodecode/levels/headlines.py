@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.reader import Reader, confidence_of, reading
-from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.results import ParticipantResults, common_form
 from bids_neurodecode.report.verdicts import DECODED, FINAL, score_verdict
 
 if TYPE_CHECKING:
@@ -65,11 +65,12 @@ def group_headlines(participants: Sequence[ParticipantResults]) -> tuple[str, ..
     with reading('the group'):
         readers = [Reader(results) for results in participants]
         metrics = gather_metrics(readers)
-        return _lines(
+        lines = _lines(
             metrics,
             lambda row: group_verdict(same_score(metrics, row)).text,
             guides_of(readers),
         )
+        return tuple(in_nouns(line, common_form(participants)) for line in lines)
 
 
 def _lines(

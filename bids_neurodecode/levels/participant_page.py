@@ -29,7 +29,6 @@ from bids_neurodecode.report.build import (
     write_page,
 )
 from bids_neurodecode.report.facts import drawn_of, held_out_of, without_counts
-from bids_neurodecode.report.nouns import page_in_nouns
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults, StageResults
 from bids_neurodecode.report.section_data import data_section
@@ -79,8 +78,7 @@ def write_participant_report(results: ParticipantResults, html: Path, figures_di
     with reading(f'sub-{results.participant}'), collecting_later():
         own = {f'sub-{results.participant}', f'sub-{results.participant} task-{results.task}'}
         links = tuple(link for link in pages_beside(html) if link[0] not in own)
-        page = page_in_nouns(_page(Reader(results), links), results.form)
-        write_page(page, html, figures_dir)
+        write_page(_page(Reader(results), links), html, figures_dir, results.form)
 
 
 def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:

@@ -12,15 +12,18 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
+from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.sink import atomic, write_text
 from bids_neurodecode.report.pictures import data_uri
 from bids_neurodecode.report.style import to_svg
+from bids_neurodecode.spaces import Form
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 PAGES = '<span class="pages">'
 """Before the links to other pages within a page."""
 Tone = Literal['good', 'caution', 'bad', 'info']
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
@@ -308,8 +312,8 @@ class _DrawnFold:
     kind: Literal['fold'] = 'fold'
 
 
-def write_page(page: Page, html: Path, figures_dir: Path) -> tuple[Path, ...]:
-    """Write the page, and each figure as SVG beside it.
+def write_page(page: Page, html: Path, figures_dir: Path, form: Form | None) -> tuple[Path, ...]:
+    """Write the page, and each figure as SVG beside it; all its words call columns what they are.
 
     Parameters
     ----------
@@ -319,12 +323,16 @@ def write_page(page: Page, html: Path, figures_dir: Path) -> tuple[Path, ...]:
         The file to write; its folder must exist.
     figures_dir
         Where the figures go; made where it is missing.
+    form
+        Of the data: what columns are called (:mod:`bids_neurodecode.bids.nouns`). None: voxels.
 
     Returns
     -------
     tuple of Path
         The figures written, in the order of the page.
     """
+    if form is not None:
+        page = reworded(page, partial(in_nouns, form=form))
     drawing = _Drawing(figures_dir, [])
     sections = [
         {
@@ -336,6 +344,57 @@ def write_page(page: Page, html: Path, figures_dir: Path) -> tuple[Path, ...]:
     ]
     write_text(html, render(page, sections, html.parent))
     return tuple(drawing.written)
+
+
+def reworded(value: T, word: Callable[[str], str]) -> T:
+    """Return a page, or a part of one, in other words; figures are changed where they are.
+
+    Files, settings and references stay, and so does a cell of a single word, which is a name.
+
+    Parameters
+    ----------
+    value
+        Text, a block, a cell, or several.
+    word
+        Returns a text in other words.
+    """
+    again = partial(reworded, word=word)
+    found: Any = value
+    if isinstance(value, str):
+        found = word(value)
+    elif isinstance(value, tuple):
+        found = tuple(map(again, value))
+    elif isinstance(value, Table):
+        rows = tuple(
+            tuple(
+                cell if ' ' not in str(cell) and isinstance(cell, str) else again(cell)
+                for cell in row
+            )
+            for row in value.rows
+        )
+        found = replace(
+            value, columns=again(value.columns), rows=rows, caption=again(value.caption)
+        )
+    elif isinstance(value, Plot):
+        _reword_figure(value.figure, word)
+        found = replace(value, caption=word(value.caption), alt=word(value.alt))
+    elif isinstance(value, Viewer):
+        found = replace(value, title=word(value.title))
+    elif is_dataclass(value) and not isinstance(value, (Code, Links, References, type)):
+        found = replace(value, **{f.name: again(getattr(value, f.name)) for f in fields(value)})
+    return cast(T, found)
+
+
+def _reword_figure(figure: Figure, word: Callable[[str], str]) -> None:
+    from matplotlib.text import Text as Label
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            names = [label.get_text() for label in axis.get_majorticklabels()]
+            if (new := list(map(word, names))) != names:  # they are written anew when drawn
+                axis.set_ticks(axis.get_majorticklocs(), new)
+    for label in figure.findobj(Label):
+        label.set_text(word(label.get_text()))
 
 
 @dataclass

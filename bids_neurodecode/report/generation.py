@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.report.style import (
     BLUE,
@@ -41,16 +42,17 @@ _BETWEEN = 0.06  # inches between images
 
 
 @styled
-def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> Figure:
+def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8], metric: str) -> Figure:
     """Draw examples in columns, the best, the middle and the worst beside each other.
 
     Parameters
     ----------
     examples
-        Columns ``kind``, ``stimulus`` and, where known, ``pixel_two_way`` or ``two_way`` (0 to
-        1), else ``pixcorr_final``.
+        Columns ``kind``, ``stimulus`` and, where known, that of the metric.
     pictures
         Shape (n, 4, height, width, 3): shown, initial, final, retrieved; or without the last.
+    metric
+        By which examples are ranked.
     """
     lines = ROWS[: pictures.shape[1]]
     kinds = list(dict.fromkeys(examples['kind']))
@@ -73,7 +75,7 @@ def plot_pictures(examples: pd.DataFrame, pictures: npt.NDArray[np.uint8]) -> Fi
                 axes.text(left - 0.1, middle, what, rotation=90, ha='right', va='center')
         name = plain(shorten(str(row['stimulus']).rsplit('/', 1)[-1], 10))
         below: dict[str, Any] = {'fontsize': 7, 'ha': 'center', 'va': 'top'}
-        axes.text(left + size / 2, bottom - 0.05, f'{name}\n{score_beside(row)}', **below)
+        axes.text(left + size / 2, bottom - 0.05, f'{name}\n{score_beside(row, metric)}', **below)
     return figure
 
 
@@ -92,18 +94,21 @@ def _columns(
     return columns, widths
 
 
-def score_beside(row: pd.Series[Any]) -> str:
+def score_beside(row: pd.Series[Any], metric: str) -> str:
     """Return what stands below an example: what examples are ranked by.
 
     Parameters
     ----------
     row
         Of the table of examples.
+    metric
+        By which they are ranked.
     """
-    for name in ('pixel_two_way', 'two_way'):
-        if name in row:
-            return percent(float(row[name]), 0)
-    return f'r = {float(row["pixcorr_final"]):.2f}' if 'pixcorr_final' in row else ''
+    column = sample_column(metric)
+    if column not in row:
+        return ''
+    value = float(row[column])
+    return f'r = {value:.2f}' if metric == 'pixcorr' else percent(value, 0)
 
 
 def _first(examples: pd.DataFrame, kind: str) -> int:

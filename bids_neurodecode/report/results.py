@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -393,6 +393,12 @@ class ParticipantResults:
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
             reason = one_line(error)
             raise ReportError(BROKEN.format(source=source, reason=reason)) from error
+
+
+def common_form(participants: Iterable[ParticipantResults]) -> Form | None:
+    """Return what the data of participants are in; None: volumes, or not the same in all."""
+    forms = {results.form for results in participants}
+    return forms.pop() if len(forms) == 1 else None
 
 
 def _placed(value: Any, folder: Path) -> Any:

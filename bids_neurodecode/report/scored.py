@@ -119,7 +119,7 @@ def write_score_page(scored: Scored, metrics: Path, html: Path) -> None:
         sections.append(Section('published', 'Published under the same protocol', blocks))
     footer = f'bids_neurodecode {scored.version}'
     page = Page(scored.title, scored.subtitle, tuple(sections), footer)
-    write_page(page, html, html.with_name(f'{html.stem}_figures'))
+    write_page(page, html, html.with_name(f'{html.stem}_figures'), None)
 
 
 def _summary(scored: Scored, table: pd.DataFrame) -> tuple[Block, ...]:

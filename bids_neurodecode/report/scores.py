@@ -19,6 +19,7 @@ from bids_neurodecode.evaluation.metrics import (
     NUMBERS,
     REFERENCE,
     Metric,
+    sample_column,
 )
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import bootstrap_ci
@@ -242,11 +243,30 @@ def page_headline(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.Serie
     return made.iloc[0] if len(made) else headline(metrics)
 
 
-def ranking(metrics: pd.DataFrame) -> pd.Series[Any] | None:
-    """Return the score by which examples are ranked: of final images by pixels."""
-    made = of_final_images(metrics)
-    by_pixels = made if made.empty else made[made['metric'] == PIXELS]
-    return by_pixels.iloc[0] if len(by_pixels) else page_headline(metrics)
+def ranked_by(
+    images: pd.DataFrame, metrics: pd.DataFrame | None, guides: Sequence[str] = ()
+) -> str:
+    """Return the metric by which images are ranked: that which heads the page.
+
+    Where single images have no such score, the next one that they have.
+
+    Parameters
+    ----------
+    images
+        The table of them.
+    metrics
+        The metrics table; None: nothing was scored.
+    guides
+        Networks that had a part in the images: see :func:`of_final_images`.
+    """
+    made = () if metrics is None else of_final_images(metrics, guides)['metric']
+    names = (*made, PIXELS, 'identification_2way')
+    return next((name for name in names if sample_column(name) in images), 'pixcorr')
+
+
+def judge_of(row: pd.Series[Any]) -> str:
+    """Return by what a two-way score tells images apart, such as ``pixels``."""
+    return title_of(row).removeprefix('Identification by ').removesuffix(', two-way')
 
 
 def headline_first(rows: pd.DataFrame, guides: Sequence[str] = ()) -> pd.DataFrame:

@@ -57,21 +57,13 @@ NEVER_SAME = (
     'rank 1. '
 )
 RETRIEVED = ', and the training image that ridge regression retrieves'
-RANKING = {
-    'pixel_two_way': 'pixel_2way',
-    'two_way': 'identification_2way',
-    'pixcorr_final': 'pixcorr',
-}
-"""Columns of the table of images, and the metrics of the same."""
-BY = {
-    'pixel_two_way': 'two-way identification of the final reconstruction by pixels (below each: '
-    'its share of correct choices; 50 % is chance)',
-    'two_way': "two-way identification of the final reconstruction by the decoder's features "
-    '(below each: its share of correct choices; 50 % is chance)',
-    'pixcorr_final': 'the pixel correlation of the final reconstruction and the image shown '
-    '(below each)',
-}
-"""What examples are ranked by, by the column; the first that there is."""
+BY = (
+    'two-way identification of the final reconstruction by {judge}{head} (below each: its share '
+    'of correct choices; 50 % is chance)'
+)
+HEAD = ', as the score that heads this page'
+BY_PIXELS = 'the pixel correlation of the final reconstruction and the image shown (below each)'
+"""What examples are ranked by."""
 
 
 def images_at_the_head(reader: Reader) -> tuple[Block, ...]:
@@ -109,14 +101,14 @@ def reconstructed(reader: Reader) -> Gallery | None:
         return None
     tiles = np.load(made.examples.with_suffix('.npy'), allow_pickle=False)
     roles = generation.ROWS[: tiles.shape[1]]
+    metric = scores.ranked_by(examples, reader.metrics, reader.guides)
     caption = HOW_TO_READ.format(
         retrieved=RETRIEVED if 'retrieved' in roles else '',
-        chosen=_how_chosen(examples),
+        chosen=_how_chosen(examples, metric, reader),
         source=source_of(examples, trained=reader.results.split is None),
     )
     if not (examples['kind'] == 'random').any():
-        by = next((metric for name, metric in RANKING.items() if name in examples), '')
-        caption += _no_order(reader, by, 'final')
+        caption += _no_order(reader, metric, 'final')
     chosen = _chosen(examples['kind'])
     columns = tuple(
         tuple(
@@ -127,25 +119,33 @@ def reconstructed(reader: Reader) -> Gallery | None:
     )
     plot = reader.plot(
         'pictures',
-        generation.plot_pictures(examples, tiles),
+        generation.plot_pictures(examples, tiles, metric),
         caption,
         f'{len(examples)} images as shown, and as reconstructed in two stages.',
     )
     links = tuple((f'all {made.n_pictures}: {sheet.name}', sheet) for sheet in made.sheets)
     notes = [
-        f'{_stem(examples.iloc[i])}: {generation.score_beside(examples.iloc[i])}' for i in chosen
+        f'{_stem(examples.iloc[i])}: {generation.score_beside(examples.iloc[i], metric)}'
+        for i in chosen
     ]
     return _gallery(examples['kind'], chosen, tuple(ROLES[r] for r in roles), columns, notes,
                     caption, plot, links)  # fmt: skip
 
 
-def _how_chosen(examples: pd.DataFrame) -> str:
+def _how_chosen(examples: pd.DataFrame, metric: str, reader: Reader) -> str:
     """Say how examples were chosen, and by what they are ranked."""
-    score = next((text for name, text in BY.items() if name in examples), BY['pixcorr_final'])
+    import pandas as pd
+
+    head = None if reader.metrics is None else scores.page_headline(reader.metrics, reader.guides)
+    score = BY_PIXELS
+    if metric != 'pixcorr':
+        judge = scores.judge_of(pd.Series({'metric': metric, 'space': 'final'}))
+        same = head is not None and (head['metric'], head['space']) == (metric, 'final')
+        score = BY.format(judge=judge, head=HEAD if same else '')
     if (examples['kind'] == 'random').any():
         below = 'below each: ' if '%' in score else ' (below each)'
         return AT_RANDOM.format(score=score.replace(below, ''))
-    ties = TIES if 'pixcorr_final' in examples and score != BY['pixcorr_final'] else ''
+    ties = TIES if 'pixcorr_final' in examples and score != BY_PIXELS else ''
     return RANKED.format(score=score) + ties
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import pictures, scores
 from bids_neurodecode.report.brain import MAPS
@@ -65,8 +66,11 @@ class _Image(NamedTuple):
 
 def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     """Show stimuli in columns and, below each, what was made of it in each participant."""
+    import pandas as pd
+
     shown = readers[:MOST_PARTICIPANTS]
-    found = [_images_of(reader) for reader in shown]
+    metric = _ranked_by(shown)
+    found = [_images_of(reader, metric) for reader in shown]
     ranked = all(_is_ranked(reader) for reader in shown)
     chosen = _choose(found, ranked=ranked)
     stimuli = [name for _, names in chosen for name in names]
@@ -93,8 +97,10 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     what = 'the final reconstruction' if made else 'the training image that was retrieved'
     left_out = len(readers) - len(shown)
     more = f' {left_out} further participants have theirs on their own pages.' if left_out else ''
-    score = 'its share of correct choices in two-way identification' if made else 'its score'
-    score += ' by pixels' if any(map(_by_pixels, shown)) else ''
+    score = 'its score'
+    if made:
+        judge = scores.judge_of(pd.Series({'metric': metric, 'space': 'final'}))
+        score = f'its share of correct choices in two-way identification by {judge}'
     order = RANKED if ranked else AT_RANDOM
     count = _count(found)
     n_shared = sum(n == len(found) for n in count.values())
@@ -114,27 +120,30 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     return (Gallery(groups, roles, columns, tuple(notes), caption),)
 
 
-def _by_pixels(reader: Reader) -> bool:
-    """Tell whether images that were made are identified by their pixels."""
-    metrics = reader.metrics
-    return metrics is not None and 'pixel_2way' in set(scores.of_final_images(metrics)['metric'])
+def _ranked_by(readers: Sequence[Reader]) -> str:
+    """Return the metric by which images that were made are ranked, in all participants."""
+    for reader in readers:
+        made = reader.results.generation
+        table = None if made is None else read_table(made.table)
+        if table is not None:
+            return scores.ranked_by(table, reader.metrics, reader.guides)
+    return ''
 
 
 def _is_ranked(reader: Reader) -> bool:
     """Tell whether a participant's own score is better than chance: ranks mean something then."""
-    row = None if reader.metrics is None else scores.ranking(reader.metrics)
+    row = None if reader.metrics is None else scores.page_headline(reader.metrics, reader.guides)
     return row is not None and score_verdict(row).short == BETTER
 
 
-def _images_of(reader: Reader) -> dict[str, _Image]:
+def _images_of(reader: Reader, metric: str) -> dict[str, _Image]:
     """Return, by stimulus, what was made of it; the first where there are several."""
     results = reader.results
     if results.generation is not None:
         table = read_table(results.generation.table)
         if table is None or not {'picture', 'stimulus'} <= set(table.columns):
             return {}
-        by = next((name for name in ('pixel_two_way', 'two_way') if name in table), None)
-        score = np.full(len(table), math.nan) if by is None else table[by]
+        score = table.get(sample_column(metric), np.full(len(table), math.nan))
         folder = results.generation.folder
         files = [folder / f'{name}_desc-final_image.png' for name in table['picture']]
     elif reader.predictions is None or results.stimuli_dir is None or results.encoding is not None:

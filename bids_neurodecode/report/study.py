@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import (
@@ -33,6 +34,7 @@ from bids_neurodecode.report.study_figure import Drawing, plot_study
 from bids_neurodecode.report.study_scores import Summary, matching, shown_rows, summaries
 from bids_neurodecode.report.style import collecting_later
 from bids_neurodecode.settings.study import PublishedSettings, StudySettings
+from bids_neurodecode.spaces import Form
 from bids_neurodecode.study import StudyPlan
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class StudyResults:
         Participant, variant, and the page relative to that of the study.
     version
         Of the program.
+    form
+        Of the data, for what columns are called.
     """
 
     plan: StudyPlan
@@ -89,6 +93,7 @@ class StudyResults:
     missing: Sequence[tuple[str, str, str]]
     pages: Sequence[tuple[str, str, str]]
     version: str
+    form: Form | None = None
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -133,9 +138,10 @@ def study_headline(results: StudyResults) -> str:
     values = '; '.join(f'{s.label}: {scores.write_score(metric, s.mean)}' for s in found)
     n = max(s.n_participants for s in found)
     chance = scores.write_score(metric, found[0].chance)
-    return (
+    return in_nouns(
         f'{results.title(metric)}, mean over {n} participant{"s" * (n != 1)} (chance '
-        f'{chance}): {values}.'
+        f'{chance}): {values}.',
+        results.form,
     )
 
 
@@ -172,7 +178,7 @@ def write_study_report(results: StudyResults, html: Path, figures_dir: Path) -> 
             tuple(section for section in sections if section.blocks),
             f'bids_neurodecode {results.version}',
         )
-        write_page(page, html, figures_dir)
+        write_page(page, html, figures_dir, results.form)
 
 
 def _summary(results: StudyResults) -> tuple[Block, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.results import ParticipantResults
@@ -22,13 +23,6 @@ Unit = Literal['participants', 'stimuli', 'seeds']
 
 FINAL = 'final'
 """Space of the images that two stages made."""
-SAMPLE_COLUMNS = {
-    'identification_top1': 'identified',
-    'identification_2way': 'two_way',
-    'pixcorr': 'pixcorr_final',
-    'ssim_2d': 'ssim_final',
-}
-"""Columns of the tables of held-out samples that hold what a metric is the mean of."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +225,7 @@ def sample_scores(record: ParticipantResults, metrics: Sequence[str]) -> pd.Data
     tables.append(Reader(record).predictions)
     parts = []
     for metric in metrics:
-        column = SAMPLE_COLUMNS.get(metric)
+        column = sample_column(metric)
         for table in tables:
             if table is None or column not in table or 'stimulus' not in table:
                 continue

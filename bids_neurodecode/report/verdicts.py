@@ -22,6 +22,7 @@ from bids_neurodecode.report.scores import (
     headline,
     identified,
     is_baseline,
+    judge_of,
     kin_of,
     metric_of,
     model_name,
@@ -259,7 +260,7 @@ def recovered(
     shown = [score_verdict(each, confidence).short for each in both]
     told = [
         f'in {write_score(str(each["metric"]), float(each["value"]))} of pairs by '
-        f'{title_of(each).removeprefix("Identification by ").removesuffix(", two-way")}'
+        f'{judge_of(each)}'
         f'{f" ({short})" if sure or short != BETTER else ""}'
         for each, short in zip(both, shown, strict=True)
     ]

@@ -247,6 +247,33 @@ def test_pictures_of_an_earlier_run_are_removed(tmp_path):
     assert found == ['a_desc-final_image.png', 'a_desc-initial_image.png']
 
 
+def test_pictures_are_ranked_by_the_score_that_heads_the_page(tmp_path):
+    """The judge, unless it had a part in the images: then pixels; at chance they are drawn."""
+    names = [f'{letter}.png' for letter in 'abcdef']
+    result = made(tmp_path / 'job', names)
+    table = pd.read_csv(tmp_path / 'job' / 'pictures.tsv', sep='\t')
+    table = table.assign(mobilenetv2_two_way=np.linspace(0, 1, 6), pixel_two_way=[1, *5 * [0]])
+    table.to_csv(tmp_path / 'job' / 'pictures.tsv', sep='\t', index=False)
+    trials = pd.DataFrame({'stimulus': names, 'onset': 0.0, 'run_label': 'task-x run-1'})
+    row = {'model': 'ridge', 'space': 'final', 'value': 0.7, 'chance': 0.5, 'p': 0.001}
+    row |= {'ci_high': 0.9, 'units': 'stimuli', 'test': 'labels', 'n_units': 6}
+    for guide, low, kinds in (
+        ('gabor', 0.6, {'f.png': 'best', 'a.png': 'worst'}),
+        ('mobilenetv2', 0.6, {'a.png': 'best'}),
+        ('gabor', 0.4, {'a.png': 'random', 'f.png': 'random'}),
+    ):
+        told = json.loads(result.read_text()) | {'generator': 'theirs', 'guided_by': [guide]}
+        result.write_text(json.dumps(told))
+        both = [row | {'metric': m, 'ci_low': low} for m in ('mobilenetv2_2way', 'pixel_2way')]
+        writer = ProductWriter(tmp_path / 'out', {'sub': '01', 'task': 'x'})
+        record = write_made(writer, result, trials, None, pd.DataFrame(both))
+        examples = pd.read_csv(record.examples, sep='\t').drop_duplicates('stimulus')
+        found = dict(zip(examples['stimulus'], examples['kind'], strict=True))
+        assert found | kinds == found
+    columns = json.loads(record.table.with_suffix('.json').read_text())
+    assert 'MobileNetV2' in columns['mobilenetv2_two_way']['Description']
+
+
 def test_missing_weights_are_named_before_work_starts(trained, capsys):
     weights = trained / 'weights'
     weights.mkdir(exist_ok=True)

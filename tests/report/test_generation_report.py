@@ -248,6 +248,7 @@ def test_ranks_that_mean_nothing_are_not_shown_as_such(
         told = replace(made.generation, examples=tmp_path / 'ranked.tsv')
         (gallery,) = images_at_the_head(Reader(replace(made, generation=told, metrics=file)))
         assert ('so that the order says little' in gallery.caption) is not ranks
+        assert 'by pixels, as the score that heads this page (below each' in gallery.caption
     untested = {'ci_low': np.nan, 'ci_high': np.nan, 'p': np.nan, 'image_size': np.nan}
     pd.DataFrame([row | untested]).to_csv(file, sep='\t', index=False, na_rep='n/a')
     (gallery,) = images_at_the_head(Reader(replace(made, generation=told, metrics=file)))

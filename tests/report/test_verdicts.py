@@ -399,7 +399,10 @@ def test_images_are_headed_by_scores_of_images(tmp_path):
     # a network that is kin of what guided the images is no judge
     guided = scores.of_final_images(metrics, ['gabor', 'mobilenetv2'])
     assert guided['metric'].tolist() == ['pixel_2way', 'mobilenetv2_2way']
-    assert scores.ranking(metrics)['metric'] == 'pixel_2way'
+    images = pd.DataFrame(columns=['pixcorr_final', 'pixel_two_way', 'mobilenetv2_two_way'])
+    assert scores.ranked_by(images, metrics) == 'mobilenetv2_2way', 'as the page is headed'
+    assert scores.ranked_by(images, metrics, ['mobilenetv2']) == 'pixel_2way'
+    assert scores.ranked_by(images[['pixcorr_final']], metrics) == 'pixcorr'
     lines = _lines(metrics, lambda row: f'{row["space"]} {row["metric"]}')
     assert lines == (
         FINAL.format(text='final mobilenetv2_2way'),

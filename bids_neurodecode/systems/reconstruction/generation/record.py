@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.evaluation.metrics import TRUE_IMAGE
+from bids_neurodecode.evaluation.metrics import TRUE_IMAGE, sample_column
 from bids_neurodecode.evaluation.protocols import get_protocol, held_out
 from bids_neurodecode.mapped import blocks, joined, room
 from bids_neurodecode.models.sampling import picture_seed
@@ -427,9 +427,13 @@ class Record:
                     f'{metric.removesuffix("_2d")}_{space}': v for metric, v in values.items()
                 }
                 if space == FINAL:
-                    found |= _identified(parts)
-                    by_pixels = self._board.kept.get((own, f'{space}{suffix}', 'pixel_2way'))
-                    found |= {} if by_pixels is None else {'pixel_two_way': by_pixels[0]}
+                    # whichever of them heads the page, images can be ranked by it
+                    found |= {
+                        sample_column(metric): kept[0]
+                        for (model, where, metric), kept in self._board.kept.items()
+                        if (model, where) == (own, f'{space}{suffix}')
+                        and metric.endswith(('_2way', 'identification_top1'))
+                    }
                 for column, numbers in found.items():
                     columns.setdefault(column, {}).update(zip(names, numbers, strict=True))
         return {c: table['picture'].map(values).astype(float) for c, values in columns.items()}
@@ -475,13 +479,3 @@ def _decoded(given: HeldOut, model: GenerationModel, name: str) -> Iterator[Floa
 def _size(model: GenerationModel) -> int:
     """Return how many values the conditions of an image have."""
     return sum(int(np.prod(shape)) for shape in model.shapes.values())
-
-
-def _identified(parts: Sequence[scoring.Judged]) -> dict[str, npt.NDArray[np.float64]]:
-    found: dict[str, list[npt.NDArray[np.float64]]] = {'identified': [], 'two_way': []}
-    for part in parts:
-        rows, truth = np.arange(len(part.pictures)), part.outcome.truth
-        alike = part.outcome.similarities
-        found['identified'].append(identification.outcomes_top1(alike)[rows, truth])
-        found['two_way'].append(identification.outcomes_2way(alike)[rows, truth])
-    return {name: np.concatenate(values) for name, values in found.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,10 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.metrics import METRICS, sample_column
 from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.systems.examples import draw_examples, pick_examples
+from bids_neurodecode.tables import column_texts
 from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
 
@@ -35,6 +37,8 @@ SHEET_ROWS = 40
 """Images on one contact sheet."""
 TILE = 96
 """Pixels along a side of an image on a contact sheet and in the report."""
+OF_FINAL = 'Of the final image. '
+"""Before what a metric means, in the descriptions of columns."""
 STAGES = ('initial', 'final')
 KINDS = ('truth', 'initial', 'final', 'nearest')
 """Arrays of images that the job leaves, in the order in which they are shown."""
@@ -67,7 +71,7 @@ def write_generation(
 
     folder = result.parent
     scored = pd.read_csv(folder / 'metrics.tsv', sep='\t')
-    made = write_made(writer, result, trials, ranked=tells_images_apart(scored))
+    made = write_made(writer, result, trials, config, scored)
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
     if len(curves):
         made = replace(
@@ -101,25 +105,34 @@ def judges_of(metrics: Iterable[str], protocol: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*judges, *stand_in]))
 
 
-def tells_images_apart(scored: pd.DataFrame) -> bool:
+def tells_images_apart(scored: pd.DataFrame, guides: Sequence[str] = ()) -> bool:
     """Tell whether the score by which images are ranked is better than chance.
 
     Parameters
     ----------
     scored
         The metrics of images that were made.
+    guides
+        Networks that had a part in the images.
     """
-    from bids_neurodecode.report.scores import ranking
+    from bids_neurodecode.report.scores import page_headline
     from bids_neurodecode.report.verdicts import BETTER, score_verdict
 
-    row = ranking(scored)
+    row = page_headline(scored, guides)
     return row is not None and score_verdict(row).short == BETTER
 
 
 def write_made(
-    writer: ProductWriter, result: Path, trials: pd.DataFrame, *, ranked: bool = True
+    writer: ProductWriter,
+    result: Path,
+    trials: pd.DataFrame,
+    config: Config | None = None,
+    scored: pd.DataFrame | None = None,
 ) -> GenerationResults:
     """Write images, their sheets and their table; return the record for the report.
+
+    Images are put in order by the score that heads the page. Where that is not better than
+    chance, examples are drawn at random.
 
     Parameters
     ----------
@@ -129,10 +142,14 @@ def write_made(
         File of what the step made.
     trials
         One row per trial.
-    ranked
-        Whether examples are ranked; else they are drawn at random.
+    config
+        Settings, which say what guided the images.
+    scored
+        The metrics of images that were made; None: nothing was scored, and examples are ranked.
     """
+    from bids_neurodecode.report.facts import parts_in_images
     from bids_neurodecode.report.results import GenerationResults
+    from bids_neurodecode.report.scores import ranked_by
 
     folder, info = result.parent, read_json(result)
     foreign = find_generator(info['generator'])
@@ -142,7 +159,10 @@ def write_made(
     table = table.iloc[rows].reset_index(drop=True)
     table['picture'] = picture_labels(table)
     named = with_trials(table, trials)
-    return GenerationResults(
+    texts = column_texts('reconstructions')
+    for metric, declared in METRICS.items():
+        texts.setdefault(sample_column(metric), {'Description': OF_FINAL + declared.meaning})
+    made = GenerationResults(
         generator=info['generator'],
         why=info['why'],
         regressor=info['regressor'],
@@ -153,12 +173,18 @@ def write_made(
         table=writer.table(
             'predictions',
             named,
-            columns='reconstructions',
+            columns={name: text for name, text in texts.items() if name in named},
             more=_DESC,
         ),
         folder=write_pictures(writer, folder, table, rows),
-        sheets=write_sheets(writer, folder, table, rows),
-        examples=write_examples(writer, folder, table, rows, ranked=ranked),
+    )
+    guides, _ = parts_in_images(made, config)
+    ranked = scored is None or tells_images_apart(scored, guides)
+    order = score_of(table, ranked_by(table, scored, guides))
+    return replace(
+        made,
+        sheets=write_sheets(writer, folder, order, rows),
+        examples=write_examples(writer, folder, table, rows, order if ranked else None),
     )
 
 
@@ -218,15 +244,18 @@ def write_pictures(
     return places[0].parent
 
 
-def score_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return what images are put in order by: identification, ties by pixel correlation.
+def score_of(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
+    """Return what images are put in order by: their score, ties by pixel correlation.
 
-    Identification is by pixels, as the score that heads the page; with too many candidates for
-    that, by features.
+    Parameters
+    ----------
+    table
+        One row per image.
+    metric
+        Which score.
     """
     score = np.zeros(len(table))
-    identified = 'pixel_two_way' if 'pixel_two_way' in table else 'two_way'
-    for column, weight in ((identified, 1.0), ('pixcorr_final', 1e-3)):
+    for column, weight in ((sample_column(metric), 1.0), ('pixcorr_final', 1e-3)):
         if column in table:
             score += weight * np.nan_to_num(table[column].to_numpy(dtype=float))
     return score
@@ -237,8 +266,7 @@ def write_examples(
     folder: Path,
     table: pd.DataFrame,
     rows: IndexArray,
-    *,
-    ranked: bool = True,
+    order: npt.NDArray[np.float64] | None,
 ) -> Path:
     """Keep the images that the report shows: a table, and ``.npy`` beside it.
 
@@ -252,12 +280,13 @@ def write_examples(
         One row per sample.
     rows
         Row numbers of the images.
-    ranked
-        Whether the best, the median and the worst are shown; else they are drawn at random.
+    order
+        Of :func:`score_of`: the best, the median and the worst are shown. None: they are drawn at
+        random.
     """
     names = table['stimulus'].astype(str).tolist()
-    if ranked:
-        kinds, picked = pick_examples(score_of(table), EXAMPLES, names)
+    if order is not None:
+        kinds, picked = pick_examples(order, EXAMPLES, names)
     else:
         kinds, picked = draw_examples(names, 2 * EXAMPLES)
     examples = table.iloc[picked].assign(kind=kinds)
@@ -300,7 +329,7 @@ def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint
 
 
 def write_sheets(
-    writer: ProductWriter, folder: Path, table: pd.DataFrame, rows: IndexArray
+    writer: ProductWriter, folder: Path, score: npt.NDArray[np.float64], rows: IndexArray
 ) -> tuple[Path, ...]:
     """Write all images beside what was shown: one row per image, the best first.
 
@@ -310,12 +339,12 @@ def write_sheets(
         Of the participant's products.
     folder
         Of reconstructions.
-    table
-        One row per sample.
+    score
+        Of each image (:func:`score_of`).
     rows
         Row numbers of the images.
     """
-    order = np.argsort(-score_of(table), kind='stable')
+    order = np.argsort(-score, kind='stable')
     sheets = []
     parts = [order[i : i + SHEET_ROWS] for i in range(0, len(order), SHEET_ROWS)]
     for number, part in enumerate(parts, start=1):
