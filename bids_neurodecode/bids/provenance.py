@@ -48,6 +48,10 @@ MOVED_RAW = (
     'choose another output folder (with the same --work-dir, finished steps are reused).'
 )
 BROKEN = 'Cannot read {file}: {reason}. Remove it, or choose another output folder.'
+NO_FORM = (
+    'it must be a JSON object, GeneratedBy in it a list of objects with a Name, '
+    'and DatasetLinks an object'
+)
 
 DESCRIPTIONS: Mapping[str, str] = {
     'singletrial': 'One value per trial, in the order of the events table of the same name',
@@ -138,11 +142,10 @@ def check_output(output_dir: Path) -> None:
         description = json.loads(file.read_text('utf-8-sig'))
         names = [str(entry['Name']) for entry in description.get('GeneratedBy', [])]
         dict(description.get('DatasetLinks', {}).items())
-    except (
-        *(OSError, ValueError, RecursionError),
-        *(TypeError, KeyError, AttributeError),
-    ) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(BROKEN.format(file=file, reason=one_line(error))) from error
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(BROKEN.format(file=file, reason=NO_FORM)) from error
     if NAME not in names:
         found = ', '.join(names) or 'no GeneratedBy'
         raise InputError(NOT_OURS.format(file=file, name=found, ours=NAME))

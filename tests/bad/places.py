@@ -146,7 +146,7 @@ def name_of_another_program_is_a_list(data):
     (out / 'dataset_description.json').write_text(json.dumps(description))
 
 
-@fault(r'Cannot read .*dataset_description\.json.* another output folder')
+@fault(r'Cannot read .*dataset_description\.json: it must be a JSON .* another output')
 def links_of_the_output_are_a_list(data):
     out = data.root.parent / 'out'
     out.mkdir()
@@ -167,10 +167,10 @@ OURS = {'Name': 'x', 'BIDSVersion': '1.10.0', 'GeneratedBy': [{'Name': 'bids_neu
 for _content, _line in (
     (b'\xff\xfe', 'Cannot read'),
     ('', 'Cannot read'),
-    ('[]', 'Cannot read'),
+    ('[]', 'GeneratedBy in it a list of objects'),
     ('[' * 100_000, 'maximum recursion depth'),
-    ('{"GeneratedBy": "bids_neurodecode"}', 'Cannot read'),
-    ('{"GeneratedBy": [3]}', 'Cannot read'),
+    ('{"GeneratedBy": "bids_neurodecode"}', 'GeneratedBy in it a list of objects'),
+    ('{"GeneratedBy": [3]}', 'GeneratedBy in it a list of objects'),
     ('{}', r'belongs to another program \(no GeneratedBy\)'),
     (json.dumps({**OURS, 'DatasetLinks': {'raw': 3}}), 'made from the raw dataset 3'),
     (
