@@ -11,19 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import blocks, room, rows_of
 from bids_neurodecode.spaces import Space, load_image, space_of
 from bids_neurodecode.typing import IndexArray
-
-if TYPE_CHECKING:
-    import nibabel as nib
-    import pandas as pd
 
 By = Literal[
     'run', 'session', 'stimulus', 'cluster', 'category', 'film', 'time', 'given', 'imagery',
@@ -173,8 +171,6 @@ class VoxelMask:
         fill
             Value of voxels outside the mask.
         """
-        import nibabel as nib
-
         if self.space is not None:
             return self.space.image(self.volume(row, fill))
         image = nib.Nifti1Image(self.volume(row, fill), self.affine)
@@ -201,16 +197,12 @@ class VoxelMask:
 
     def labels_image(self, labels: npt.NDArray[Any]) -> nib.Nifti1Image:
         """Return integers on the whole grid, of the mask's shape, as an image."""
-        import nibabel as nib
-
         if self.space is not None:
             return self.space.image(labels.astype(np.int32))
         return set_codes(nib.Nifti1Image(labels.astype(np.int32), self.affine), self.codes)
 
     def save(self, path: Path) -> None:
         """Write the mask as a NIfTI of 0 and 1."""
-        import nibabel as nib
-
         values = self.mask.astype(np.uint8)
         if self.space is not None:
             self.space.image(values).to_filename(path)
@@ -507,8 +499,6 @@ class Split:
 
     def to_table(self) -> pd.DataFrame:
         """Return the part of each sample in each fold: columns ``fold``, ``sample``, ``part``."""
-        import pandas as pd
-
         rows = [
             (number, int(sample), part)
             for number, fold in enumerate(self.folds)
@@ -840,8 +830,6 @@ def _need(table: pd.DataFrame, columns: Sequence[str]) -> None:
 
 def _codes(column: pd.Series[Any]) -> tuple[IndexArray, list[int]]:
     """Return codes of the distinct values by first appearance, and their first rows."""
-    import pandas as pd
-
     codes, _ = pd.factorize(column)
     missing = int(np.count_nonzero(codes < 0))
     if missing:

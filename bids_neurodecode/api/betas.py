@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.algebra import Device
 from bids_neurodecode.api.grids import Grid, Series, grid_of, open_runs, read_run
@@ -20,9 +21,6 @@ from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions
 from bids_neurodecode.typing import BoolArray, Float32Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 EVENTS_PER_RUN = 'There are {n} events for {runs} images; give one table per run, in one order.'
 NO_COLUMN = (
@@ -420,8 +418,6 @@ def _trials(
     events: Any, n_runs: int, condition: str | None, sessions: Sequence[Any]
 ) -> pd.DataFrame:
     """Return one row per trial, in order of time in each run."""
-    import pandas as pd
-
     if isinstance(events, pd.DataFrame | str | Path):
         events = [events]
     if len(events) != n_runs:
@@ -437,8 +433,6 @@ def _trials(
 
 def _shown(events: Any, run: int, condition: str | None) -> pd.DataFrame:
     """Return the rows of one table that show something."""
-    import pandas as pd
-
     if isinstance(events, str | Path):
         from bids_neurodecode.bids.timing import read_table
 
@@ -537,8 +531,6 @@ def _per_run(name: str, values: Sequence[Any] | None, n_runs: int) -> list[Any] 
 
 
 def _confounds(values: Sequence[Any] | None, n_runs: int) -> list[npt.NDArray[np.float64]] | None:
-    import pandas as pd
-
     given = _per_run('confounds', values, n_runs)
     if given is None:
         return None

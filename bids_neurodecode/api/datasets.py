@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.bids.query import find_inputs
@@ -21,7 +22,6 @@ from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pandas as pd
 
     from bids_neurodecode.stimuli.features import FeatureExtractor
 

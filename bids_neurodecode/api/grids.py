@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -221,7 +222,6 @@ def as_shown(image: Any) -> Any:
         return {
             name: _gifti_of(cut[side]) for side, name in HEMISPHERES_OF.items() if cut[side].size
         }
-    import nibabel as nib
 
     names = nib.cifti2.ScalarAxis([str(number) for number in range(len(rows))])
     return nib.Cifti2Image(rows, header=(names, space.axis))
@@ -234,8 +234,6 @@ def _gifti_of(rows: Float32Array) -> Any:
 
 
 def _open(image: Any, run: int, *, least: int = 2) -> Series:
-    import nibabel as nib
-
     if isinstance(image, str | Path):
         return _open_file(Path(image), run, least)
     if isinstance(image, nib.Cifti2Image):
@@ -331,8 +329,6 @@ def _gifti(image: Any, run: int, least: int) -> Series:
 
 
 def _cifti(image: Any, run: int, least: int) -> Series:
-    import nibabel as nib
-
     _check_length((1, 1, 1, image.shape[0]), run, least)
     time, brain = (image.header.get_axis(k) for k in (0, 1))
     scale = {'MILLISECOND': 1e-3}.get(str(getattr(time, 'unit', '')).upper(), 1.0)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.api.betas import Betas
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.signals import reliability as signals
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NEEDS_STIMULI = 'An array of betas needs stimuli: what each of its {n} trials showed.'
 NOT_REPEATED = (
@@ -134,8 +132,6 @@ def reliability(
     >>> (table['p'] < .05).tolist()
     [True, False]
     """
-    import pandas as pd
-
     values, labels = _checked(betas, stimuli)
     if runs is None and isinstance(betas, Betas):
         runs = betas.runs

@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import ParticipantResults
 
 NO_MAP = 'There is no map {name!r} of sub-{label}.{near} Maps: {known}.'
@@ -61,8 +61,6 @@ class Results:
         ``chance``, ``ceiling``, ``ci_low``, ``ci_high`` and ``p``. Baselines are rows like any
         other.
         """
-        import pandas as pd
-
         from bids_neurodecode.evaluation.metrics import COLUMNS, with_types
         from bids_neurodecode.workflow.files import read_table
 
@@ -88,8 +86,6 @@ class Results:
         return self._files(self._models)
 
     def _files(self, files_of: Callable[[ParticipantResults], Mapping[str, Path]]) -> pd.DataFrame:
-        import pandas as pd
-
         rows = [
             (record.participant, record.task, name, file)
             for record in self.records

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.api.features import load
 from bids_neurodecode.api.usage import speaking_of_arguments
@@ -16,8 +17,6 @@ from bids_neurodecode.evaluation.identification import Measure
 from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.bids.imagesets import Matched
     from bids_neurodecode.bids.responsesets import ResponseSet, Side
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.bids.features import picture_features
@@ -100,8 +101,6 @@ def _participants(root: Path, asked: Sequence[str]) -> tuple[str, ...]:
 
 def _participant(request: Request, label: str) -> tuple[ParticipantInput, str]:
     """Return one participant's record, and the line that says what it holds."""
-    import pandas as pd
-
     root = request.bids_dir
     folder = root if (root / TRAINING).is_dir() else root / f'subj{label}'
     images = folder / TRAINING / 'training_images'

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.bids.features import film_features
@@ -186,8 +187,6 @@ def _run(
     films: Mapping[str, Path],
 ) -> RunInput:
     """Return the record of one episode, its series and events in the work folder."""
-    import pandas as pd
-
     about = FILE.match(file.name)
     assert about is not None
     episode = named['episode']

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from bids_neurodecode.bids.rows import NUMBER
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import NO_STIM_FILE
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DOUBT = (
     'The values of several columns of {file} are files below {folder}: {columns}. Say which names '

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.publishedevents import NOTHING_WORDS, EventsReader, Shown
@@ -27,9 +27,6 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.settings.conditions import ConditionSettings
 from bids_neurodecode.tables import to_numbers
 from bids_neurodecode.text import did_you_mean
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NO_COLUMN = (
     'The events {file} lack the column {column!r}, and name no stimuli. Conditions need "onset" '
@@ -139,8 +136,6 @@ class ConditionReader(EventsReader):
         InputError
             If a column is missing, or times are no numbers.
         """
-        import pandas as pd
-
         file = self.dataset if file is None else file
         rows = self._read(file, entities)
         table = rows.table
@@ -405,7 +400,6 @@ def _merged(table: pd.DataFrame, gap: float) -> pd.DataFrame:
         if lasts == 0 and len(onset) > 1:
             lasts = float(np.median(np.diff(onset)))
         rows.append(block.iloc[[0]].assign(duration=onset[-1] + lasts - onset[0]))
-    import pandas as pd
 
     return pd.concat(rows)
 

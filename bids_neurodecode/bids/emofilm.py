@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.choices import keep_labels
 from bids_neurodecode.bids.description import check_raw, read_json
@@ -262,8 +263,6 @@ def _run(
     series: Series, request: Request, task: str, shown: Showing, film: Path
 ) -> tuple[RunInput, str]:
     """Return the record of one run, and a note on its repetition time."""
-    import pandas as pd
-
     bold, root = series.path, request.bids_dir
     header = read_header(bold)
     period, note = _repetition_time(series, root, header.repetition_time)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.stimuli import resolve_stimulus
 from bids_neurodecode.errors import InputError
@@ -16,10 +16,6 @@ from bids_neurodecode.stimuli.tablefiles import read_features
 from bids_neurodecode.stimuli.tables import is_table
 from bids_neurodecode.tables import to_numbers
 from bids_neurodecode.typing import FloatArray
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 NO_START = (
     'Row {row} of {file} does not say where in the film it starts (events.film_onset: {value!r}). '
@@ -325,8 +321,6 @@ def _drift(group: Sequence[int], onset: FloatArray, begins: FloatArray) -> float
 
 def _table(rows: pd.DataFrame, pieces: Sequence[_Piece], *, with_starts: bool) -> pd.DataFrame:
     """Return one row per presentation, two where its part of a given split changes."""
-    import pandas as pd
-
     made: list[Mapping[str, object]] = []
     index: list[int] = []
     onsets = pd.to_numeric(rows['onset']).to_numpy(dtype=float)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -215,7 +216,6 @@ def _resampled(
     path = _place(folder, dataset or mask, bold, _state(mask), grid.shape, grid.affine.tolist())
     if path.exists():
         return path
-    import nibabel as nib
     from nilearn.image import resample_img
 
     resampled = resample_img(
@@ -257,8 +257,6 @@ def _place(folder: Path | None, dataset: Path, bold: Path, *what: object) -> Pat
 
 
 def _write(path: Path, inside: npt.NDArray[np.bool_], bold: Path) -> None:
-    import nibabel as nib
-
     from bids_neurodecode.bids.sink import write_image
 
     image = open_image(bold)

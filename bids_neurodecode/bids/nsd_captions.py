@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.layouts import keep_table
 from bids_neurodecode.bids.nsd_design import picture_name
@@ -73,7 +74,6 @@ def keep_captions(
         raise InputError(NO_CAPTION.format(file=file, name=missing[0], n=len(missing) - 1))
     if file.suffix == '.tsv':
         return file
-    import pandas as pd
 
     rows = [(name, caption) for name in names for caption in captions[name]]
     table = pd.DataFrame(rows, columns=['stim_file', 'caption'])

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import IndexArray
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 NO_DESIGN = (
     "There is no {file}: it says which image each of NSD's trials showed. Download it from "
@@ -166,8 +163,6 @@ def trials_of(design: Design, participant: int, sessions: Sequence[int]) -> pd.D
     InputError
         If the design does not know a session.
     """
-    import pandas as pd
-
     if participant > len(design.pictures):
         n = len(design.pictures)
         reason = f'it describes {n} participants, not subj{participant:02d}'

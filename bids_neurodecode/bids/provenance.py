@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pandas as pd
+
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.nouns import in_nouns
@@ -318,8 +320,6 @@ def _write_ignore(path: Path) -> None:
 
 def _write_descriptions(folder: Path) -> None:
     """List the ``desc`` of the files that are there."""
-    import pandas as pd
-
     files = [
         file
         for kind in ('sub-*', 'stimuli')

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.columns import MISSING_WORDS, Columns
 from bids_neurodecode.bids.features import features_of_films, has_own_table
@@ -36,9 +36,6 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.events import EventSettings
 from bids_neurodecode.stimuli.tables import is_table
 from bids_neurodecode.typing import BoolArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOT_CLEAR = (
     '{n} rows of {file} have the {column} {value!r}, and no file below {folder} has that name. '
@@ -166,8 +163,6 @@ class EventsReader:
 
     def shows_alone(self, task: str) -> bool:
         """Whether the name of a task that has no events says which film it shows."""
-        import pandas as pd
-
         if self.settings.stimulus is None:
             return False
         try:
@@ -276,8 +271,6 @@ class EventsReader:
         InputError
             For events that do not say what was shown, or when.
         """
-        import pandas as pd
-
         if file is None:
             file = self.dataset
             table = pd.DataFrame({'onset': ['0'], 'duration': [None]}, dtype='string')
@@ -380,8 +373,6 @@ class EventsReader:
 
     def _files(self, names: pd.Series[str], rows: Rows) -> pd.Series[str]:
         """Return the file that each row shows, relative to the folder; missing where nothing."""
-        import pandas as pd
-
         column = self._column(rows) if self.settings.stimulus is None else None
         published = column == 'stim_file'
         excluded = self._leave_out(rows, np.ones(len(rows.table), dtype=bool))
@@ -459,8 +450,6 @@ class EventsReader:
         self, shown: pd.DataFrame, rows: Rows, length: float, repetition_time: float
     ) -> pd.DataFrame:
         """Bring rows that show films to one a presentation; images need a duration."""
-        import pandas as pd
-
         films, pictures = _kinds(shown)
         durations = texts_of(shown['duration'])
         if pictures.any() and all(durations[i] is None for i in np.flatnonzero(pictures)):

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode import tables
 from bids_neurodecode.errors import InputError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.config import SplitSettings
 
 NO_KEY = (
@@ -101,8 +100,6 @@ class Rows:
         InputError
             If it is neither.
         """
-        import pandas as pd
-
         if key in self.table.columns:
             return self.table[key]
         name = LONG_NAMES.get(key, key)
@@ -161,8 +158,6 @@ class Rows:
         InputError
             If a row is of two, or imagined and named for training.
         """
-        import pandas as pd
-
         rows = {
             part: np.logical_and.reduce(list(self.matching(wanted, f'split.{part}').values()))
             for part, wanted in parts.items()
@@ -205,8 +200,6 @@ class Rows:
         InputError
             For a key that is not known, and for values that cannot be counted or formatted.
         """
-        import pandas as pd
-
         known = self.keys
         fields_of(template)
         columns = {
@@ -241,8 +234,6 @@ class Rows:
         InputError
             If they share nothing, or two rows of the other table fit one row of the events.
         """
-        import pandas as pd
-
         rows = tables.read_table(other, ',' if other.suffix.lower() == '.csv' else '\t')
         named = {LONG_NAMES.get(x, x) for x in rows.columns} & set(self.entities)
         shared = [

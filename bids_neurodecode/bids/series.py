@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -365,8 +366,6 @@ def bytes_behind(file: Path) -> int:
 
 def _end_of(file: Path) -> tuple[int, int, int]:
     """Return where values end by the header, and how many volumes of how many bytes there are."""
-    import nibabel as nib
-
     if form_of(file) is None:
         image: Any = nib.load(file)
         (first, *others), dtype = image.shape[::-1], image.dataobj.dtype

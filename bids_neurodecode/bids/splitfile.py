@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.text import one_line
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PARTS = ('train', 'validation', 'test')
 KEYS = ('stimulus', 'run', 'trial')
@@ -149,8 +148,6 @@ def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
 
 def _read(file: Path, column: str) -> tuple[str, dict[str, str]]:
     """Return what the rows name, and the part of each name."""
-    import pandas as pd
-
     try:
         separator = ',' if file.suffix.lower() == '.csv' else '\t'
         rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, index_col=False)

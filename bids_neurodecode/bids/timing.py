@@ -5,16 +5,13 @@ from __future__ import annotations
 import itertools
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode import tables
 from bids_neurodecode.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NO_COLUMN = (
     'The events {file} lack the column {column!r}. Add it, as BIDS asks (in lower case, fields '
@@ -221,7 +218,5 @@ def numbers_of(texts: list[str | None]) -> npt.NDArray[np.float64]:
     texts
         Of :func:`texts_of`.
     """
-    import pandas as pd
-
     values = pd.to_numeric(np.array(texts, dtype=object), errors='coerce')
     return np.asarray(values, dtype=np.float64)

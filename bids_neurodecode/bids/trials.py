@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.rows import Rows, parts_of
@@ -15,8 +16,6 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.config import SplitSettings
 
 NO_TRIALS = 'No trial in {file} shows a stimulus (stim_file is n/a or missing in every row).'
@@ -93,8 +92,6 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     DataError
         If a run shows no stimulus.
     """
-    import pandas as pd
-
     parts = []
     for number, run in enumerate(runs):
         shown = shown_rows(run.events)
@@ -151,8 +148,6 @@ def precomputed_trials(
     DataError
         If a column is missing, or a volume shows nothing.
     """
-    import pandas as pd
-
     given = read_table(table_file)
     if 'stim_file' not in given.columns and 'stimulus' in given.columns:
         given = given.assign(stim_file=given['stimulus'])
@@ -314,8 +309,6 @@ def film_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     DataError
         If a run shows no film.
     """
-    import pandas as pd
-
     parts: list[pd.DataFrame] = []
     for number, run in enumerate(runs):
         shown = shown_rows(run.events)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from pydantic import TypeAdapter
 
 from bids_neurodecode.bids.description import read_json
@@ -23,8 +24,6 @@ from bids_neurodecode.spaces import Form, Space, files_of, form_of, sidecar_of
 from bids_neurodecode.tables import column_texts
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.config import Config
 
 ENTITIES = frozenset({'run', 'session'})

@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, remove_begun
@@ -22,9 +24,6 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.run import Failure, PluginSettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
@@ -503,8 +502,6 @@ def write_dataset(
 def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Gather what each stage took into one table per participant, in the log of this run."""
     import json
-
-    import pandas as pd
 
     from bids_neurodecode.bids.sink import write_tsv
     from bids_neurodecode.levels.participant import workflow_name

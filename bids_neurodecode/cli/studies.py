@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, remove_begun
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
@@ -374,8 +376,6 @@ def _only_task(plan: StudyPlan, run: RunSettings) -> str:
 
 def _write_stages(plan: StudyPlan, run: RunSettings, shared: Mapping[str, Shared]) -> None:
     """Write what each step took, and which variants use it, one table per participant."""
-    import pandas as pd
-
     from bids_neurodecode.bids.sink import write_tsv
     from bids_neurodecode.levels.gathering import study_folder
     from bids_neurodecode.levels.participant import workflow_name

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.typing import BoolArray, FloatArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from torch import Tensor, nn
 
@@ -266,8 +266,6 @@ def concept_sensitivity(
     DataError
         If there are too few examples or columns differ.
     """
-    import pandas as pd
-
     several = isinstance(gradients, Mapping)
     outputs = dict(gradients) if isinstance(gradients, Mapping) else {'': gradients}
     slopes = {name: np.asarray(values, dtype=np.float64) for name, values in outputs.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.evaluation.statistics import fdr
@@ -19,7 +20,6 @@ from bids_neurodecode.explain.placements import LEAST_DISJOINT, Placements, plac
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     from scipy.sparse import csr_array
 
 UNKNOWN_KIND = 'No perturbation is called {kind!r}. Choose zero, noise or gain.'
@@ -134,8 +134,6 @@ def perturbation_effects(
     DataError
         If a region is empty, or something does not fit.
     """
-    import pandas as pd
-
     values = np.asarray(responses, dtype=np.float32)
     quality = _checked(neighbours, accuracy, values.shape[1])
     for name, region in regions.items():

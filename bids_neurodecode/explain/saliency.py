@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor, nn
 
 UNPAIRED = 'There must be one frame a response: {responses} responses, {frames} frames.'
@@ -118,8 +118,6 @@ def saliency_by_region(
     DataError
         If the labels do not fit, or no voxel is salient.
     """
-    import pandas as pd
-
     region = np.asarray(labels)
     if region.shape != saliency.shape:
         raise DataError(BAD_LABELS.format(voxels=saliency.shape, labels=region.shape))

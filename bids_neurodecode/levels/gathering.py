@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import LOCK_SECONDS, LOCKED
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
@@ -18,8 +20,6 @@ from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import ParticipantResults
     from bids_neurodecode.report.study import StudyResults
 
@@ -95,8 +95,6 @@ def collect(
     reasons
         Why there are none, by ``participant/variant``.
     """
-    import pandas as pd
-
     from bids_neurodecode.report.reader import Reader
     from bids_neurodecode.report.results import common_form
     from bids_neurodecode.report.study import StudyResults
@@ -181,8 +179,6 @@ def _pages(folder: Path, variant: Variant, record: ParticipantResults) -> list[s
 
 
 def _empty(*more: str) -> pd.DataFrame:
-    import pandas as pd
-
     names = ('system', 'model', 'protocol', 'split', 'space', 'metric', 'value', 'chance')
     keys = ('ceiling', 'participant', 'variant', 'label', 'seed', *more)
     return pd.DataFrame({name: [] for name in (*names, *keys)})
@@ -235,8 +231,6 @@ def write_study(results: StudyResults, folder: Path) -> Path:
 
 def summary_table(results: StudyResults) -> pd.DataFrame:
     """Return one row per metric and variant, and one a published value."""
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     for summary in results.summaries:
         found = summary.difference

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.reader import Reader, confidence_of, reading
 from bids_neurodecode.report.results import ParticipantResults, common_form
 from bids_neurodecode.report.verdicts import DECODED, FINAL, score_verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def participant_headlines(results: ParticipantResults) -> tuple[str, ...]:

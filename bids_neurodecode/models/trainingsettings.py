@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import pandas as pd
+
 from bids_neurodecode.errors import ArgumentsError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.models.precision import Precision
 
 BAD_SETTINGS = 'Training needs {need}; {name} is {found}.'
@@ -155,6 +155,4 @@ class Training:
 
     def table(self) -> pd.DataFrame:
         """Return the learning curves."""
-        import pandas as pd
-
         return pd.DataFrame(list(self.curves))

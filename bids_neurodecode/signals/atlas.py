@@ -5,18 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import ndimage, sparse
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.spaces import WHERE, Space
 from bids_neurodecode.typing import RealArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LabelArray = npt.NDArray[np.int32]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
@@ -34,9 +36,6 @@ from bids_neurodecode.spaces import (
 )
 from bids_neurodecode.tables import as_table, read_rows, to_numbers
 from bids_neurodecode.text import one_line
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STRUCTURES = 'structures'
 """Name of the atlas that the data bring themselves, where they are no volumes."""
@@ -138,7 +137,6 @@ def load_atlas(
 def _read(
     file: Path, table: Path, name: str, space: str | None, warnings: tuple[str, ...]
 ) -> Atlas:
-
     check_fetched(file)
     try:
         image = load_image(file)
@@ -211,8 +209,6 @@ def _on_nested_mesh(atlas: Atlas, columns: Space) -> Atlas:
 
 def _structures(columns: Space, space: str | None) -> Atlas:
     """Return the parts of a space as an atlas."""
-    import pandas as pd
-
     labels = np.zeros(columns.n_columns, dtype=np.int32)
     names = structures(columns)
     if names == ['']:
@@ -232,8 +228,6 @@ def _read_form(
     file: Path, table: Path | None, space: str | None, warnings: tuple[str, ...]
 ) -> Atlas:
     """Read labels on surfaces or in CIFTI, with the names in the files or in a table."""
-    import pandas as pd
-
     name = file.name.split('.')[0]
     try:
         image = load_image(file)
@@ -261,8 +255,6 @@ def _with_names(file: Path, labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any],
     Where a number is called differently in the two hemispheres, the right one counts on from the
     left one.
     """
-    import nibabel as nib
-
     if form_of(file) != 'gifti':
         axis = nib.load(file).header.get_axis(0)
         found = axis.label[0] if hasattr(axis, 'label') else {}

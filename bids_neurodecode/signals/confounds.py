@@ -13,18 +13,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.tables import read_table, to_numbers
 from bids_neurodecode.text import did_you_mean, one_line
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STRATEGIES = (
     'motion', 'wm_csf', 'global_signal', 'compcor', 'ica_aroma', 'scrub', 'high_pass',
@@ -130,8 +127,6 @@ def select_confounds(
     DataError
         For a column that is not there (near names are given), or that has other gaps.
     """
-    import pandas as pd
-
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise DataError(_missing_columns(missing, list(table.columns), source))
@@ -204,7 +199,6 @@ def load_confounds(
         check_fetched(table.with_suffix('.json'))
     if table is None or not table.is_file():
         raise InputError(NO_CONFOUNDS.format(source=table or source))
-    import pandas as pd
 
     frame = read_table(table)
     if len(frame) != n_volumes:

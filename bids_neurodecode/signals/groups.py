@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import sparse
 
 from bids_neurodecode.errors import DataError
@@ -38,8 +39,6 @@ class TrialGroups:
     """
 
     def __init__(self, labels: npt.ArrayLike, n_trials: int, what: str) -> None:
-        import pandas as pd
-
         codes, self.labels = pd.factorize(np.asarray(labels))
         if codes.shape != (n_trials,):
             raise DataError(WRONG_LENGTH.format(n=len(codes), what=what, trials=n_trials))

@@ -6,10 +6,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import AtlasSettings, RoiFile
 from bids_neurodecode.errors import DataError, InputError
@@ -18,9 +19,6 @@ from bids_neurodecode.signals.atlas import Atlas, LabelArray, region_table
 from bids_neurodecode.signals.atlasfiles import check_space, load_atlas
 from bids_neurodecode.spaces import Space, load_image, space_of
 from bids_neurodecode.text import one_line
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NO_FILE = 'There is no file {file} of the region {name}. Correct atlas.rois.'
 UNREADABLE = 'Cannot read {file} of the region {name}: {reason}. Give NIfTI, GIFTI or CIFTI.'
@@ -106,7 +104,6 @@ def place_regions(
             fetch=fetch,
         )
         return Regions(atlas.placed(shape, affine, columns), atlas.table, atlas.warnings)
-    import pandas as pd
 
     labels = np.zeros(tuple(shape[:3]), dtype=np.int32)
     tables: list[pd.DataFrame] = []
@@ -148,8 +145,6 @@ def read_region(name: str, given: RoiFile, space: str | None, columns: Space | N
     space, columns
         As in :func:`place_regions`.
     """
-    import pandas as pd
-
     file = given.file
     check_fetched(file)
     if not file.is_file():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import stats
 
 from bids_neurodecode.config import SelectionSettings
@@ -15,9 +16,6 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import rows_of
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.typing import BoolArray, RealArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Measure = Literal['ncsnr', 'noise_ceiling', 'snr', 'prediction', 'tsnr', 'isc', 'none']
 Rule = Literal['fdr', 'top', 'threshold', 'all']

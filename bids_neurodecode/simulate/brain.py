@@ -7,17 +7,15 @@ The template in nilearn's package is the symmetric ICBM 2009a average (its file 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
-
-if TYPE_CHECKING:
-    import nibabel as nib
-    import pandas as pd
 
 SPACE = 'MNI152NLin2009aSym'
 ATLAS = 'Sim'
@@ -123,8 +121,6 @@ def region_list() -> list[tuple[int, str, Role]]:
 
 def atlas_table() -> pd.DataFrame:
     """Return the table of the atlas: columns ``index`` and ``name``."""
-    import pandas as pd
-
     return pd.DataFrame([(i, name) for i, name, _ in region_list()], columns=['index', 'name'])
 
 

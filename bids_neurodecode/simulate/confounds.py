@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.simulate.brain import Brain
 from bids_neurodecode.simulate.response import polynomials
 from bids_neurodecode.typing import FloatArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOTION = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
 N_COMPCOR = 5
@@ -45,8 +43,6 @@ def confounds_table(
     sidecar : dict
         What the JSON says of the CompCor columns, as fMRIPrep writes it.
     """
-    import pandas as pd
-
     columns: dict[str, FloatArray] = {}
     tissue = {'csf': brain.csf, 'white_matter': brain.white_matter}
     signals = {'global_signal': series.mean(axis=1)}

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.typing import FloatArray, Uint8Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SIZE = 48
 """Pixels a side of the images that features are taken from."""
@@ -60,8 +58,6 @@ class FeatureTable:
 
 def join(*tables: FeatureTable) -> FeatureTable:
     """Put features of the same samples side by side."""
-    import pandas as pd
-
     return FeatureTable(
         np.concatenate([t.values for t in tables], axis=1),
         pd.concat([t.columns for t in tables], ignore_index=True),
@@ -195,6 +191,4 @@ def _row(
 
 
 def _table(maps: list[FloatArray], rows: list[dict[str, Any]]) -> FeatureTable:
-    import pandas as pd
-
     return FeatureTable(np.concatenate(maps, axis=1).astype(np.float64), pd.DataFrame(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -111,7 +112,6 @@ def read_noise(
 
 
 def _read_series(file: Path) -> tuple[FloatArray, FloatArray, float]:
-    import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
 
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -167,8 +168,6 @@ def volume_image(place: Place, values: npt.NDArray[Any], dtype: Any) -> Any:
     dtype
         On disk.
     """
-    import nibabel as nib
-
     mask = place.brain.mask
     volume = mask.volume(values)
     if np.issubdtype(dtype, np.integer):

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.names import build_name
 from bids_neurodecode.bids.provenance import BIDS_VERSION, generated_by
@@ -69,8 +71,6 @@ def write_dataset_files(out: Path, spec: SimulationSpec, labels: Sequence[str]) 
     labels
         Of participants.
     """
-    import pandas as pd
-
     rng = generator(spec.seed, 'participants')
     table = pd.DataFrame(
         {
@@ -280,8 +280,6 @@ def _write_tissue(folder: Path, place: Place, label: str) -> None:
 
 
 def _series_image(brain: Brain, series: FloatArray, label: str) -> Any:
-    import nibabel as nib
-
     low, high = float(series.min()), float(series.max())
     if low < 0 or high > np.iinfo(np.int16).max:
         raise ArgumentsError(TOO_LARGE.format(label=label, low=low, high=high))
@@ -292,8 +290,6 @@ def _series_image(brain: Brain, series: FloatArray, label: str) -> Any:
 
 
 def _events(design: RunDesign, stimuli: Stimuli) -> Any:
-    import pandas as pd
-
     shown = [stimuli[index] for index in design.stimuli]
     return pd.DataFrame(
         {

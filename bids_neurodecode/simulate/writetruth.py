@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.names import build_name
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_text, write_tsv
@@ -103,8 +104,6 @@ def _write_person(
     stimuli: Stimuli,
     isc: FloatArray | None,
 ) -> None:
-    import pandas as pd
-
     entities = {'sub': label, 'task': spec.task}
     target = folder / f'sub-{label}' / 'func'
     duration = spec.stimulus_duration if spec.paradigm == 'images' else 0.1

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode import tables
 from bids_neurodecode.claims import check_dataset
@@ -160,8 +161,6 @@ def _check_filled(table: Any, timed: str, file: Path) -> None:
 
 def _is_text(column: Any) -> bool:
     """Whether none of the values of a column is a number, and some are there."""
-    import pandas as pd
-
     numbers = pd.to_numeric(column, errors='coerce')
     return bool(column.notna().any() and numbers.isna().all())
 

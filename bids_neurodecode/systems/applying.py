@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
@@ -18,9 +18,6 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import LinearDecoder
 from bids_neurodecode.systems.outcomes import Outcome, judge
 from bids_neurodecode.systems.scoring import FEW_GROUPS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PROTOCOL = 'applied-to-new-data'
 NO_VALUES = 'The responses hold values that are not finite in {n} of the model voxels.'

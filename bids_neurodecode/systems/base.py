@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import rows_of
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import Score
     from bids_neurodecode.samples import Samples
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.algebra import Device
 from bids_neurodecode.config import RidgeSettings
@@ -20,9 +21,6 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.typing import Float32Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NO_GROUPS = (
     'Choosing the ridge penalty needs training samples of at least two {by} values; there is '

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.mapped import room
@@ -16,8 +17,6 @@ from bids_neurodecode.systems.base import PerStimulus, run_labels
 from bids_neurodecode.typing import FloatArray, IndexArray
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.systems.linear import LinearDecoder
 
 SINGLE_TRIAL, REPEAT_AVERAGE = 'single-trial', 'repeat-average'

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import identification
@@ -69,8 +70,6 @@ def pool(
     rng
         Of permutations and draws.
     """
-    import pandas as pd
-
     lines = dict.fromkeys(notes)
     scores: list[Score] = []
     nulls: dict[str, FloatArray] = {}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import DataError
@@ -22,9 +23,6 @@ from bids_neurodecode.samples import (
     split_in_time,
 )
 from bids_neurodecode.stimuli.duplicates import Repeat
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PARTS = ('train', 'validation', 'test')
 FEW_STIMULI = 20
@@ -629,8 +627,6 @@ def _resolve(table: pd.DataFrame, settings: SplitSettings) -> tuple[str, str]:
 
 def held_out(names: Sequence[str]) -> Split:
     """Return a split that holds out all images; what was trained on is one row nobody knows."""
-    import pandas as pd
-
     n = len(names)
     table = pd.DataFrame({'stimulus': [*names, '(training)'], 'run': [*['1'] * n, '0']})
     return Split('stimulus', (Fold(train=np.array([n]), test=np.arange(n)),), table)

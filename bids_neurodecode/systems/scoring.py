@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
@@ -17,10 +18,6 @@ from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.comparison import Kept
 from bids_neurodecode.systems.outcomes import Outcome
 from bids_neurodecode.typing import FloatArray, IndexArray
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 LABELS, REFIT = 'labels', 'refit'
 """What is permuted: predictions against stimuli, or labels before models are fitted."""

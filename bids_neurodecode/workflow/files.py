@@ -7,19 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.sink import write_image, write_text, write_volumes
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOT_PLAIN = 'A {kind} cannot be written as JSON.'
 NO_COMMON_VOXEL = (
@@ -30,8 +28,6 @@ NO_COMMON_VOXEL = (
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a TSV; identifiers stay text."""
-    import pandas as pd
-
     names = (
         'stimulus', 'content', 'trial_type', 'session', 'run_label', 'film', 'retrieved', 'name',
         'condition_a', 'condition_b',

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -169,8 +170,6 @@ def data_size(
     selection
         Which columns decoders read; the defaults if left out.
     """
-    import nibabel as nib
-
     if not participant.runs:
         return DataSize(0, (0,), len(participant.stimuli))
     is_gifti = False

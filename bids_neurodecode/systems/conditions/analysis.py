@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import statistics
@@ -33,9 +33,6 @@ from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.systems.voxels import choose_voxels
 from bids_neurodecode.typing import BoolArray, FloatArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 THRESHOLD = 0.05
 """Noise ceilings at or below this are too low to say how well a voxel is predicted."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
@@ -32,9 +32,6 @@ from bids_neurodecode.systems.refitting import refitted_nulls
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.systems.voxels import choose_voxels
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOT_REFITTED = (
     'Conditions have different numbers of trials: models are not fitted again on exchanged labels '
@@ -175,8 +172,6 @@ def classify(
     selections
         Passed on.
     """
-    import pandas as pd
-
     settings = DecoderSettings(n_components=None, ridge=config.ridge, groups='run')
     folds = [_with_halves(cut) for cut in folds]
     if any(cut.train.table['run'].nunique() < 2 for cut in folds):
@@ -307,8 +302,6 @@ def classify_regions(
     tuple of Score
         The same as rows of the metrics table.
     """
-    import pandas as pd
-
     rows, scores = [], []
     for name, voxels in regions.items():
         keep = voxels & _varies(tuned, split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Samples, Split
@@ -41,8 +42,6 @@ def predict_runs(
     list of FoldResult
         One row per condition and held-out run, of all voxels; levels of runs are taken off.
     """
-    import pandas as pd
-
     results = []
     for number, fold in enumerate(split):
         parts = tuned[min(number, len(tuned) - 1)].fold(fold)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Bullets
@@ -17,7 +18,6 @@ from bids_neurodecode.report.style import BLACK, new_figure, plain, shorten, sty
 from bids_neurodecode.report.verdicts import BETTER, shown_by
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 ALPHA = 0.05

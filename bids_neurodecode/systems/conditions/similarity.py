@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
@@ -25,9 +25,6 @@ from bids_neurodecode.systems.conditions.patterns import residuals, run_patterns
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import LABELS
 from bids_neurodecode.typing import FloatArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MODEL, METRIC = 'crossnobis', 'crossnobis_mean'
 _LEAST_SHRINKAGE = 1e-6
@@ -62,8 +59,6 @@ class Dissimilarity:
 
     def table(self) -> pd.DataFrame:
         """Return one row per pair: ``condition_a``, ``condition_b``, and the values of each."""
-        import pandas as pd
-
         pairs = list(zip(*np.triu_indices(len(self.conditions), 1), strict=True))
         values = {
             name: [float(getattr(self, name)[pair]) for pair in pairs]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation.metrics import Score
@@ -22,9 +23,6 @@ from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import sample_table
 from bids_neurodecode.systems.voxels import ncsnr_of
 from bids_neurodecode.typing import Float32Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +97,6 @@ def apply_encoder(
     AppliedEncoding or None
         None where there are fewer than three images: nothing can be told apart.
     """
-    import pandas as pd
-
     names = samples.table['stimulus'].astype(str)
     candidates = tuple(sorted(set(names)))
     if len(candidates) < 3:

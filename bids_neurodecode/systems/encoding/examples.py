@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.systems.encoding.outcomes import FoldResult
 from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.typing import Float32Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 N_EXAMPLES = 2
 """Samples of each kind, at most."""

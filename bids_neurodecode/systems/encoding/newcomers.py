@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import RidgeSettings
 from bids_neurodecode.errors import DataError
@@ -29,9 +29,6 @@ from bids_neurodecode.systems.encoding.shared import (
     train_head,
 )
 from bids_neurodecode.typing import BoolArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TOO_FEW_PICTURES = (
     'Participant {person} saw {n} of the images that are held out for all; judging a new '
@@ -100,8 +97,6 @@ def study_newcomers(
     DataError
         If there are fewer than three participants, or a newcomer saw too few test images.
     """
-    import pandas as pd
-
     ridge = ridge or RidgeSettings()
     if len(people) < 3:
         raise DataError(TOO_FEW_PEOPLE.format(n=len(people)))

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import Config, EvaluationSettings
 from bids_neurodecode.errors import DataError
@@ -58,9 +59,6 @@ from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE, confusio
 from bids_neurodecode.systems.scoring import Pairing
 from bids_neurodecode.systems.voxels import ncsnr_of
 from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
 NO_CEILING = (
@@ -320,8 +318,6 @@ class _Run:
         self, judge: EncodingScorer, partition: VariancePartition | None
     ) -> tuple[Evaluation, dict[str, VoxelMaps]]:
         """Pool the folds into scores."""
-        import pandas as pd
-
         scores: list[Score] = []
         nulls: dict[str, npt.NDArray[np.float64]] = {}
         maps: dict[str, VoxelMaps] = {}

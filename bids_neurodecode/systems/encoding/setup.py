@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.encoding.encoders import Bands, EncoderSettings
 from bids_neurodecode.typing import BoolArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROWS = 1024
 """Trials that are looked at together."""

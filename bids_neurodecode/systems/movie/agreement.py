@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.mapped import blocks
@@ -16,9 +17,6 @@ from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.running import RunningAgreement
 from bids_neurodecode.systems.movie.targets import FilmVoxels, agreement, choose_by_agreement
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MIN_FOR_AUTO = 3
 """Participants from which on ``auto`` chooses voxels by their agreement."""

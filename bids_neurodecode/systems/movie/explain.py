@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.explain.concepts import (
     FEW_TIMES,
@@ -30,7 +31,6 @@ from bids_neurodecode.systems.movie.scores import frame_ssim
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
-    import pandas as pd
     from scipy.sparse import csr_array
     from torch import Tensor, nn
 

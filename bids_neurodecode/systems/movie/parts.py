@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.evaluation.voxels import summary
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray, RealArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHARED_TRAINING = float(np.sqrt(2))
 """By how much scores over several folds vary more than if folds were independent, at most.

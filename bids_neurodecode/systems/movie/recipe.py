@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings, RidgeSettings
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
@@ -23,9 +24,6 @@ from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie.judging import Judged, judge_responses
 from bids_neurodecode.systems.movie.parts import FoldPrediction, on_voxels, showings_of
 from bids_neurodecode.typing import Float32Array
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 BLOCK_SECONDS = 30.0
 """Training samples are held out in blocks of this length when the penalty is chosen."""

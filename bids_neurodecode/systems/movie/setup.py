@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
@@ -18,9 +19,6 @@ from bids_neurodecode.systems.movie.network import MovieNetworkSettings
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.recipe import fit_encoder
 from bids_neurodecode.typing import Float32Array, IndexArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TOO_FEW = (
     'The movie network has {n} training samples left in fold {fold}; at least {least} are needed. '

@@ -14,9 +14,10 @@ therefore compared with more of them (:data:`FEW`, :data:`MORE`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation.statistics import phase_surrogates, random_phases
 from bids_neurodecode.systems.movie.parts import (
@@ -27,9 +28,6 @@ from bids_neurodecode.systems.movie.parts import (
     showings_of,
 )
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, RealArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MIN_SECONDS = 60.0
 """Held-out time below which no p value is given."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
@@ -26,9 +27,6 @@ from bids_neurodecode.systems.movie.parts import (
 )
 from bids_neurodecode.systems.movie.surrogates import surrogate_test
 from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 AT_ONCE = 4096
 """Voxels that are compared at a time."""
@@ -127,8 +125,6 @@ def _test(
     rng: np.random.Generator,
 ) -> FloatArray:
     """Return p of each voxel; all volumes are compared, none is predicted."""
-    import pandas as pd
-
     rows = np.arange(len(labels))
     table = pd.DataFrame({'film': labels, 'showing': labels, 'onset': rows})
     parts = held_out_parts(table, [rows])

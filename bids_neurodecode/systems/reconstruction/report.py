@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from bids_neurodecode.models.generators import is_pipeline, shown_name
 from bids_neurodecode.report import generation, scores
@@ -26,9 +27,6 @@ from bids_neurodecode.report.section_scores import (
     metrics_table,
     score_table,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CHAIN = (
     'Tables call the whole chain "{name} + generator": {regressor} predicts latents of {prior} '

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.algebra import Device
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
@@ -23,8 +24,6 @@ from bids_neurodecode.workflow.files import load_series, save_json, save_map
 from bids_neurodecode.workflow.resources import GB, HELD_GB
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.signals.modelchoice import InnerFold
     from bids_neurodecode.signals.trialpasses import Share
     from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -112,8 +113,6 @@ def _published_maps(
     participant: ParticipantInput, settings: BetaSettings, mask: VoxelMask, folder: Path
 ) -> tuple[list[Path], list[str]]:
     """Take NSD's own map of reliability where single trials, and so ours, are not there."""
-    import nibabel as nib
-
     file = None if participant.betas is None else participant.betas / 'ncsnr.nii.gz'
     if participant.layout != 'nsd' or settings.repeats != 'mean' or not (file and file.is_file()):
         return [], []

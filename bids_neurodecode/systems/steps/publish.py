@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.description import name_of
@@ -31,8 +33,6 @@ from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, Inputs, Step, step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import ConfusionResults, NullResults, ParticipantResults
     from bids_neurodecode.workflow.resources import DataSize
 
@@ -534,8 +534,6 @@ def resolution_of(participant: ParticipantInput) -> str:
     participant
         Whose data; without series nothing is known.
     """
-    import nibabel as nib
-
     run = next(iter(participant.runs), None)
     if run is None or not participant.has_series or run.parcellation:
         return ''

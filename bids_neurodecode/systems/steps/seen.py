@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import Score
     from bids_neurodecode.stimuli.duplicates import ImageHashes
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.report.sheets import Sheet, painter
@@ -26,7 +27,6 @@ from bids_neurodecode.report.style import (
 from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -23,9 +24,6 @@ from bids_neurodecode.signals.clean import PERCENT, short_units
 from bids_neurodecode.spaces import like, load_image, sidecar_of
 from bids_neurodecode.systems.encoding.report import figures as encoding
 from bids_neurodecode.typing import BoolArray
-
-if TYPE_CHECKING:
-    import nibabel as nib
 
 NAMES = {
     'ridge': 'ridge regression',

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.report.build import Block, Plot, Table, Text
 from bids_neurodecode.report.scores import metric_of, write_score
 from bids_neurodecode.report.style import BLUE, GREY, RED, new_figure, styled
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -30,7 +30,6 @@ def shared_section(file: Path | None) -> tuple[Block, ...]:
     """Show scores against the number of images, where a shared head was trained."""
     if file is None:
         return ()
-    import pandas as pd
 
     table = pd.read_csv(file, sep='\t', na_values='n/a', dtype={'participant': str})
     n = table['participant'].nunique()

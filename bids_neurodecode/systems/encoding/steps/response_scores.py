@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.responsesets import ResponseSet
 from bids_neurodecode.config import EvaluationSettings
@@ -195,8 +196,6 @@ def _parts(predicted: ResponseSet, names: Sequence[str]) -> tuple[list[IndexArra
 
 def _cross_validated(names: Sequence[str], parts: Sequence[IndexArray]) -> Split:
     """Return a split in which each fold was trained on the images of the others."""
-    import pandas as pd
-
     table = pd.DataFrame({'stimulus': names, 'run': '1'})
     every = np.arange(len(names))
     folds = tuple(Fold(train=np.setdiff1d(every, rows), test=rows) for rows in parts)
@@ -211,8 +210,6 @@ def _result(
     rows: IndexArray,
     fold: int,
 ) -> FoldResult:
-    import pandas as pd
-
     names, n = [every[row] for row in rows], len(rows)
     table = pd.DataFrame({'sample': rows, 'stimulus': names, 'run': '1'})
     alike = identification.similarity(truth, predicted, 'pearson')

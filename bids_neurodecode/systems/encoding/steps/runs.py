@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.samples import VoxelMask
@@ -15,8 +16,6 @@ from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.files import save_map
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.bids.records import RunInput
 
 NO_SHAPES = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.report.style import (
     BLACK,
@@ -20,7 +21,6 @@ from bids_neurodecode.report.style import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 METRICS = {'frame_ssim': 'structural similarity', 'pixcorr': 'pixel correlation'}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.report import film
 from bids_neurodecode.report.build import Block, Bullets, Table
@@ -15,9 +16,6 @@ from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.spaces import load_image
 from bids_neurodecode.systems.movie.report import explained as film_explain
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MODES = {
     'joint': 'an encoder (film to responses) and a decoder (responses to frames), trained as one',

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
@@ -27,8 +28,6 @@ from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import ParticipantResults
 
 OF_MEAN = 'The responses are the mean of {n} participants: {labels}'
@@ -225,8 +224,6 @@ def _scaled_films(
 
 def brain_table(participant: ParticipantInput) -> pd.DataFrame:
     """Return the table of samples of the group brain: one row per volume of a film."""
-    import pandas as pd
-
     parts = []
     for number, (run, film) in enumerate(zip(participant.runs, participant.stimuli, strict=True)):
         onset = (np.arange(run.n_volumes) * run.repetition_time).round(6)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
@@ -37,8 +38,6 @@ from bids_neurodecode.workflow.files import read_json, save_map
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.systems.movie.agreement import Compared
 
 NOBODY_ELSE = (

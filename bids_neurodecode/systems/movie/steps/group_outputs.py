@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.writer import ProductWriter
@@ -96,8 +97,6 @@ def add_ceilings(
     weights
         Held-out volumes of each fold.
     """
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import with_types
     from bids_neurodecode.evaluation.voxels import summary
     from bids_neurodecode.systems.movie.parts import Pool

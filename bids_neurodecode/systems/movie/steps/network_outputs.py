@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.records import ParticipantInput
@@ -18,8 +19,6 @@ from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.workflow.files import read_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import NetworkResults
 
 DESC = 'network'
@@ -59,8 +58,6 @@ def write_network(
     pathlib.Path
         The table of metrics.
     """
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
     from bids_neurodecode.report.results import NetworkResults
 
@@ -217,8 +214,6 @@ def write_examples(
     folder
         Of what the network gave.
     """
-    import pandas as pd
-
     similarity = np.load(folder / 'frames-similarity.npy')
     rows = np.load(folder / 'frames-rows.npy')
     kinds, picked = pick_examples(similarity, EXAMPLES)

@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
@@ -24,9 +25,6 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import common_mask, read_json, save_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOBODY = 'The series of no participant could be read for the sum over participants: {reasons}.'
 NO_SHARED_VOXEL = 'The brain masks of {n} participants have no voxel in common ({labels}).'

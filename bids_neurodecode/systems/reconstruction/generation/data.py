@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.stimuli.features import FeatureExtractor
@@ -15,8 +16,6 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import Score
     from bids_neurodecode.evaluation.networks import FeatureNetwork
     from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import identification
@@ -41,8 +42,6 @@ from bids_neurodecode.systems.reconstruction.generation.model import GenerationM
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import Score
 
 INITIAL, FINAL = 'initial', 'final'
@@ -379,8 +378,6 @@ class Record:
 
     def pictures(self) -> Reconstructions:
         """Return all reconstructions of the system's own model, with a table of scores."""
-        import pandas as pd
-
         parts = {
             part: joined([row[part] for row in self.rows])
             for part in ('initial', 'final', 'prior', 'truth', 'nearest')

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
@@ -278,8 +279,6 @@ class _Work:
         fold_selections: tuple[VoxelSelection, ...],
     ) -> Generation:
         """Score what was made."""
-        import pandas as pd
-
         scores, nulls, notes = self.record.scores(self._scores_rng)
         self._tell(_UNITS * len(self.split) + _FINAL_UNITS)
         if all(self.closed):

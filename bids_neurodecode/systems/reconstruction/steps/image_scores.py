@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import networks
@@ -237,8 +238,6 @@ def _row(row: Score, chance: Mapping[str, float], protocol: str) -> Score:
 
 
 def _outcome(model: str, names: Sequence[str]) -> Outcome:
-    import pandas as pd
-
     n, candidates = len(names), tuple(dict.fromkeys(names))
     table = pd.DataFrame({'sample': np.arange(n), 'stimulus': names, 'run': '1'})
     nothing: Any = ('',) * n

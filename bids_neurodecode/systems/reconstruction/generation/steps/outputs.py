@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.sink import copy_file, write_tsv
@@ -25,8 +26,6 @@ from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.report.results import GenerationResults
 
 
@@ -65,8 +64,6 @@ def write_generation(
     pathlib.Path
         The table of metrics.
     """
-    import pandas as pd
-
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
     folder = result.parent

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
@@ -21,8 +22,6 @@ from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.step import ALL, Apart, step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bids_neurodecode.systems.reconstruction.generation.data import Applied
 
 WHAT = 'making of images'
