@@ -16,14 +16,21 @@ from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.request import Request
+from bids_neurodecode.bids.trials import (
+    film_table,
+    median_duration,
+    precomputed_trials,
+    stimulus_duration,
+    trials_table,
+)
 from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.errors import ArgumentsError, UsageError
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
+from bids_neurodecode.stimuli.features import FeatureExtractor, get_extractor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bids_neurodecode.stimuli.features import FeatureExtractor
 
 NO_PARTICIPANT = 'There is no participant {label!r} in this dataset. Participants: {known}.'
 NO_FILES = (
@@ -92,8 +99,6 @@ class ParticipantData:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial (of films, a volume): onset, stimulus, run, session and others."""
-        from bids_neurodecode.bids.trials import film_table, precomputed_trials, trials_table
-
         if self.paradigm == 'movie':
             return film_table(self.record.runs)
         if self.record.betas_events is not None:
@@ -163,7 +168,6 @@ class ParticipantData:
             If conditions without files were shown.
         """
         from bids_neurodecode.api.features import extract_features
-        from bids_neurodecode.stimuli.features import get_extractor
 
         cache = None if cache_dir is None else Path(cache_dir)
         with speaking_of_arguments():
@@ -194,7 +198,6 @@ class ParticipantData:
         return np.stack(rows)
 
     def _of_trials(self, model: Model) -> Samples:
-        from bids_neurodecode.bids.trials import median_duration, stimulus_duration
         from bids_neurodecode.systems.steps.betas import estimate
 
         betas = self.config.betas.model_copy(update={'model': model})

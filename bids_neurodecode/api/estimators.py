@@ -20,7 +20,7 @@ from bids_neurodecode.api.betas import as_mask
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.config import DelaySettings, RidgeSettings, build_config
 from bids_neurodecode.errors import UsageError
-from bids_neurodecode.evaluation.identification import nearest, similarity
+from bids_neurodecode.evaluation.identification import identification_2way, nearest, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
 from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems.base import PerStimulus
@@ -339,8 +339,6 @@ class ImageDecoder(_Estimator):
         sample_weight
             Not used; part of scikit-learn's interface.
         """
-        from bids_neurodecode.evaluation.identification import identification_2way
-
         del sample_weight
         shown = np.asarray(y, dtype=np.float64)
         codes, library = _distinct(shown.reshape(len(shown), -1))

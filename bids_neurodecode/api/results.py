@@ -13,6 +13,7 @@ import pandas as pd
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.errors import UsageError
 from bids_neurodecode.text import did_you_mean
+from bids_neurodecode.workflow.files import read_table
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
@@ -62,7 +63,6 @@ class Results:
         other.
         """
         from bids_neurodecode.evaluation.metrics import COLUMNS, with_types
-        from bids_neurodecode.workflow.files import read_table
 
         parts = []
         for record in self.records:
@@ -147,8 +147,6 @@ class Results:
         UsageError
             If there is none of that name; it lists those that there are.
         """
-        from bids_neurodecode.workflow.files import read_table
-
         record = self._record(participant, task)
         files = {key: getattr(record, key) for key in TABLES if getattr(record, key) is not None}
         if name not in files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,18 @@ import pandas as pd
 
 from bids_neurodecode.api.features import load
 from bids_neurodecode.api.usage import speaking_of_arguments
+from bids_neurodecode.bids.imagesets import Matched, match_images, read_image_set
+from bids_neurodecode.bids.responsesets import (
+    ResponseSet,
+    Side,
+    read_regions,
+    read_responses,
+    read_values,
+)
 from bids_neurodecode.errors import UsageError
-from bids_neurodecode.evaluation.identification import Measure
+from bids_neurodecode.evaluation.identification import Measure, identification_2way, similarity
+from bids_neurodecode.evaluation.metrics import METRICS, scores_table
 from bids_neurodecode.text import did_you_mean
-
-if TYPE_CHECKING:
-    from bids_neurodecode.bids.imagesets import Matched
-    from bids_neurodecode.bids.responsesets import ResponseSet, Side
-
 
 NOT_PAIRED = 'y_true {true} and y_pred {found} must have one row per sample and the same columns.'
 ONE_CANDIDATE = 'Two-way identification needs two different rows of y_true; there is one.'
@@ -67,8 +71,6 @@ def two_way(
     >>> nd.two_way(true, true), nd.two_way(true, np.zeros((50, 20)))
     (1.0, 0.5)
     """
-    from bids_neurodecode.evaluation.identification import identification_2way, similarity
-
     true, predicted = (np.asarray(x, dtype=np.float64) for x in (y_true, y_pred))
     if true.shape != predicted.shape or true.ndim < 2:
         raise UsageError(NOT_PAIRED.format(true=true.shape, found=predicted.shape))
@@ -149,7 +151,6 @@ def score_reconstructions(
     >>> table.set_index('metric').loc['pixel_2way', ['value', 'chance']].tolist()
     [1.0, 0.5]
     """
-    from bids_neurodecode.evaluation.metrics import METRICS, scores_table
     from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol
     from bids_neurodecode.systems.reconstruction.steps.image_scores import (
         protocol_networks,
@@ -188,8 +189,6 @@ def score_reconstructions(
 
 def _matched(true: Any, made: Any, size: int) -> Matched:
     """Match both sides: by name where both have names, else by their order."""
-    from bids_neurodecode.bids.imagesets import Matched, match_images, read_image_set
-
     if all(isinstance(side, str | Path) for side in (true, made)):
         matched = match_images(read_image_set(Path(true)), read_image_set(Path(made)), size)
     else:
@@ -259,8 +258,6 @@ def score_responses(
     >>> table.set_index('metric').loc['noise_normalized_mean', 'value'].round(1)
     np.float64(1.0)
     """
-    from bids_neurodecode.bids.responsesets import read_regions, read_values
-    from bids_neurodecode.evaluation.metrics import scores_table
     from bids_neurodecode.systems.encoding.steps.response_scores import score_response_sets
 
     with speaking_of_arguments():
@@ -285,8 +282,6 @@ def score_responses(
 def _responses(
     measured: Any, predicted: Any, stimuli: npt.ArrayLike | None
 ) -> tuple[ResponseSet, ResponseSet]:
-    from bids_neurodecode.bids.responsesets import ResponseSet, read_responses
-
     def one(side: Any, desc: Side, names: Sequence[str] | None) -> ResponseSet:
         if isinstance(side, str | Path):
             return read_responses(Path(side), desc)

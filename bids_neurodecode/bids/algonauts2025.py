@@ -15,7 +15,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ from bids_neurodecode.bids.layouts import NO_PLACE, keep_table
 from bids_neurodecode.bids.masks import make_mask
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.request import Request, read_each
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.bids.stimuli import FILMS
@@ -36,9 +36,6 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import Space
 from bids_neurodecode.stimuli.films import check_film_once
 from bids_neurodecode.text import one_line
-
-if TYPE_CHECKING:
-    from bids_neurodecode.bids.request import Request
 
 REPETITION_TIME = 1.49
 TASK = 'film'
@@ -83,8 +80,6 @@ def find_algonauts2025(request: Request) -> DatasetInput:
     InputError
         If there are no series, or no participant can be processed.
     """
-    from bids_neurodecode.bids.request import read_each
-
     files = _files(request)
     found, failures = read_each(files, lambda label: _participant(request, label, files[label]))
     notes = [

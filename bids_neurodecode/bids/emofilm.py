@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -35,14 +34,12 @@ from bids_neurodecode.bids.masks import MASK_VOLUMES, make_mask
 from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
+from bids_neurodecode.bids.request import Request, choose_participants, read_each
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.stimuli import FILMS
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.films import check_film_once
-
-if TYPE_CHECKING:
-    from bids_neurodecode.bids.request import Request
 
 DERIVATIVES = 'preprocessing'
 SERIES = 'derivatives/preprocessing/sub-*/ses-*/func/*_space-MNI_desc-ppres_bold.nii*'
@@ -116,8 +113,6 @@ def find_emofilm(request: Request) -> DatasetInput:
     InputError
         If files are missing or do not fit, or no participant can be processed.
     """
-    from bids_neurodecode.bids.request import choose_participants, read_each
-
     root = request.bids_dir
     wanted = choose_participants(request.participants, check_raw(root), root)
     series = _series(request)

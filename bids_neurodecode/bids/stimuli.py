@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli import images
 from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 from bids_neurodecode.text import one_line
 
@@ -127,8 +128,6 @@ def check_image(file: Path, events: Path) -> None:
     InputError
         If it is none.
     """
-    from bids_neurodecode.stimuli import images
-
     check_fetched(file)
     try:
         state = file.stat()
@@ -141,8 +140,6 @@ def check_image(file: Path, events: Path) -> None:
 @lru_cache(maxsize=1 << 17)
 def _check_once(file: Path, _changed: int, _size: int) -> None:
     """Read an image that several participants saw to its end once (until it changes)."""
-    from bids_neurodecode.stimuli import images
-
     images.check_image(file)
 
 

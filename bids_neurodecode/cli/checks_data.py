@@ -10,12 +10,25 @@ import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.series import bytes_behind, check_values, read_mask
+from bids_neurodecode.bids.splitfile import add_parts
 from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.bids.trials import (
+    film_table,
+    precomputed_trials,
+    stimulus_duration,
+    trials_table,
+)
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.signals.meshes import SIDES, check_neighbours, find_mesh
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
+from bids_neurodecode.systems.protocol import (
+    check_clusters,
+    choose_condition_split,
+    choose_film_split,
+    choose_split,
+)
 from bids_neurodecode.systems.steps.own_features import check_own_features, has_frames
 from bids_neurodecode.workflow.files import common_mask
 
@@ -148,7 +161,6 @@ def check_design(
         config.betas.repeats == 'mean' or config.betas.standardize == 'session'
     ):
         raise ArgumentsError(ESTIMATED_BETAS)
-    from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
 
     first = person.runs[0].events
     if hold_out and person.paradigm == 'images':
@@ -221,10 +233,6 @@ def _check_confounds(run: RunInput, config: Config) -> None:
 
 
 def _check_split(person: ParticipantInput, config: Config) -> None:
-    from bids_neurodecode.bids.splitfile import add_parts
-    from bids_neurodecode.bids.trials import film_table, stimulus_duration, trials_table
-    from bids_neurodecode.systems.protocol import choose_condition_split, choose_film_split
-
     if not person.has_series:
         check_nsd(person, config)
     if person.betas is not None:
@@ -257,10 +265,6 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
 
 def _check_beta_split(person: ParticipantInput, config: Config) -> None:
     """Check that precomputed betas of conditions can be split as asked."""
-    from bids_neurodecode.bids.splitfile import add_parts
-    from bids_neurodecode.bids.trials import precomputed_trials
-    from bids_neurodecode.systems.protocol import choose_condition_split
-
     if person.paradigm != 'conditions' or person.betas_events is None:
         return
     if config.betas.repeats == 'mean':
@@ -299,7 +303,6 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
     from bids_neurodecode.models.dual import LEAST_ROWS
     from bids_neurodecode.systems.linear import candidate_stimuli
     from bids_neurodecode.systems.pooling import ONE_CANDIDATE
-    from bids_neurodecode.systems.protocol import check_clusters, choose_split
 
     if config.split.by == 'cluster':
         check_clusters(table, config.split)
@@ -444,9 +447,6 @@ def check_nsd(person: ParticipantInput, config: Config) -> None:
     DataError
         If the betas cannot be split as asked.
     """
-    from bids_neurodecode.bids.splitfile import add_parts
-    from bids_neurodecode.bids.trials import precomputed_trials
-
     if config.selection.measure == 'tsnr':
         raise InputError(NO_SERIES.format(folder=person.betas))
     if person.betas_events is not None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from bids_neurodecode.bids.provenance import is_complete, write_dataset_files
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
-from bids_neurodecode.bids.sink import BEGUN, remove_begun
+from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_tsv
 from bids_neurodecode.cli.checks_places import device_of, n_processors, total_memory_gb
 from bids_neurodecode.cli.environment import threads_of
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
@@ -22,8 +23,19 @@ from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.cli.systems import find_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.levels.headlines import group_headlines, participant_headlines
+from bids_neurodecode.systems.steps.records import (
+    citations,
+    citations_of,
+    find_results,
+    group_page,
+    owner_of,
+    read_results,
+    results_alike,
+    task_of_results,
+)
 from bids_neurodecode.workflow.nodes import RunSettings
-from bids_neurodecode.workflow.run import Failure, PluginSettings
+from bids_neurodecode.workflow.run import Failure, PluginSettings, execution_config, run_workflow
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
@@ -69,7 +81,6 @@ def _participant_level(
 ) -> int:
     from bids_neurodecode.levels.pages import participant_report
     from bids_neurodecode.levels.unchanged import remember
-    from bids_neurodecode.systems.steps.records import find_results, task_of_results
 
     write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
     labels = [participant.label for participant in inputs.participants]
@@ -125,8 +136,6 @@ def _run_participants(
 
 def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) -> int:
     """Leave the outputs of all participants as they are."""
-    from bids_neurodecode.bids.provenance import is_complete
-
     if not is_complete(arguments.output_dir):
         results = _results_of(inputs, arguments.output_dir)
         write_dataset(arguments, config, inputs, results)
@@ -159,9 +168,6 @@ def _say_outcome(
 
 def _say_scores(files: Sequence[Path]) -> None:
     """Log the score that heads the page of each participant."""
-    from bids_neurodecode.levels.headlines import participant_headlines
-    from bids_neurodecode.systems.steps.records import read_results
-
     for record in map(read_results, files):
         for line in participant_headlines(record):
             LOGGER.info('sub-%s: %s', record.participant, line)
@@ -171,8 +177,6 @@ def _results_of(
     inputs: DatasetInput, output_dir: Path, labels: Sequence[str] | None = None
 ) -> list[Path]:
     """Return the records of participants (of all by default), each of their own task."""
-    from bids_neurodecode.systems.steps.records import find_results
-
     return [
         file
         for person in inputs.everyone
@@ -187,8 +191,6 @@ def _say_what_was_found(files: Sequence[Path], run: RunSettings) -> None:
     Nodes may run in processes without this log: what else they warn of is read from the records.
     The terminal counts it, unless it is to say more (-v).
     """
-    from bids_neurodecode.systems.steps.records import read_results
-
     for record in map(read_results, files):
         if record.split is not None:
             LOGGER.info('sub-%s: %s', record.participant, record.split.why)
@@ -215,14 +217,6 @@ def group_level(arguments: Arguments, config: Config, inputs: DatasetInput, run_
         Of this run.
     """
     from bids_neurodecode.levels.group import init_group_wf
-    from bids_neurodecode.levels.headlines import group_headlines
-    from bids_neurodecode.systems.steps.records import (
-        find_results,
-        group_page,
-        owner_of,
-        read_results,
-        task_of_results,
-    )
 
     run = run_settings(arguments, config, inputs, run_id)
     task = task_of_results(arguments.task_id, run.output_dir)
@@ -298,8 +292,6 @@ def run_and_watch(
     titles
         What nodes are called, by their full names.
     """
-    from bids_neurodecode.workflow.run import execution_config, run_workflow
-
     for section, values in execution_config(
         stop_on_first_crash=arguments.stop_on_first_crash
     ).items():
@@ -478,9 +470,7 @@ def write_dataset(
         Records of participants that were run: the text is of these, and of those in the folder
         that were analysed by the same system.
     """
-    from bids_neurodecode.bids.provenance import write_dataset_files
     from bids_neurodecode.spaces import form_of
-    from bids_neurodecode.systems.steps.records import citations, citations_of, results_alike
 
     if results:
         citation = citations_of(results_alike(results[0], arguments.output_dir))
@@ -503,7 +493,6 @@ def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataF
     """Gather what each stage took into one table per participant, in the log of this run."""
     import json
 
-    from bids_neurodecode.bids.sink import write_tsv
     from bids_neurodecode.levels.participant import workflow_name
 
     tables: dict[str, pd.DataFrame] = {}

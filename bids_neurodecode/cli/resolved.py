@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
-from bids_neurodecode.cli.checks_places import disk_needed
+from bids_neurodecode.cli.checks_places import device_of, disk_needed
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
 from bids_neurodecode.text import coarse
@@ -35,7 +35,6 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     inputs
         Participants that will be processed; what differs between them is said of the first.
     """
-    from bids_neurodecode.cli.checks_places import device_of
     from bids_neurodecode.systems.steps.records import system_of
 
     lines = []

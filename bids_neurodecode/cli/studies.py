@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
-from bids_neurodecode.bids.sink import BEGUN, remove_begun
+from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_tsv
 from bids_neurodecode.cli.exits import FAILED, NO_REPORT, OK
 from bids_neurodecode.cli.holding import hold, hold_results
 from bids_neurodecode.cli.levels import (
@@ -29,7 +29,9 @@ from bids_neurodecode.cli.levels import (
 from bids_neurodecode.cli.parser import Arguments, from_command_line, from_recipe, settings_from
 from bids_neurodecode.cli.systems import check_before
 from bids_neurodecode.errors import ArgumentsError, InputError, NeurodecodeError
+from bids_neurodecode.levels.gathering import collect, results_of, study_folder
 from bids_neurodecode.study import StudyPlan, plan_study, read_study
+from bids_neurodecode.systems.steps.records import TASK, task_of_results
 from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -161,7 +163,6 @@ def describe_study(
     left_out
         Why, by variant and participant.
     """
-    from bids_neurodecode.levels.gathering import study_folder
     from bids_neurodecode.levels.studies import init_study_wf
 
     lines = ['', f'Study {plan.name}: {plan.settings.title}', f'  {plan.settings.question}']
@@ -204,9 +205,7 @@ def study_level(
     left_out
         Why, by variant and participant.
     """
-    from bids_neurodecode.levels.gathering import study_folder
     from bids_neurodecode.levels.studies import variant_run
-    from bids_neurodecode.systems.steps.records import task_of_results
 
     run = run_settings(arguments, plan.variants[0].config, inputs, run_id)
     if arguments.analysis_level == 'group':
@@ -229,7 +228,6 @@ def _participant_level(
     run: RunSettings,
     left_out: LeftOut,
 ) -> int:
-    from bids_neurodecode.levels.gathering import study_folder
     from bids_neurodecode.levels.studies import variant_run
 
     _write_datasets(arguments, plan, inputs, run)
@@ -301,7 +299,6 @@ def _gather(
     labels: Sequence[str],
     reasons: Mapping[str, str],
 ) -> int:
-    from bids_neurodecode.levels.gathering import collect, study_folder
     from bids_neurodecode.levels.studies import init_gather_wf
     from bids_neurodecode.report.study import study_headline
 
@@ -336,7 +333,6 @@ def _write_datasets(
 
 
 def _remake_pages(plan: StudyPlan, run: RunSettings, labels: Sequence[str], task: str) -> None:
-    from bids_neurodecode.levels.gathering import results_of
     from bids_neurodecode.levels.pages import participant_report
     from bids_neurodecode.levels.studies import variant_run
 
@@ -355,9 +351,6 @@ def _only_task(plan: StudyPlan, run: RunSettings) -> str:
     InputError
         If there are none, or they are of several tasks.
     """
-    from bids_neurodecode.levels.gathering import study_folder
-    from bids_neurodecode.systems.steps.records import TASK
-
     folder = study_folder(run.output_dir, plan)
     files = [
         file
@@ -376,8 +369,6 @@ def _only_task(plan: StudyPlan, run: RunSettings) -> str:
 
 def _write_stages(plan: StudyPlan, run: RunSettings, shared: Mapping[str, Shared]) -> None:
     """Write what each step took, and which variants use it, one table per participant."""
-    from bids_neurodecode.bids.sink import write_tsv
-    from bids_neurodecode.levels.gathering import study_folder
     from bids_neurodecode.levels.participant import workflow_name
     from bids_neurodecode.levels.studies import WORKFLOW
 

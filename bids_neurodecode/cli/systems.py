@@ -11,17 +11,23 @@ from typing import Any
 
 from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
-from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.bids.names import PRODUCTS, clean_label
+from bids_neurodecode.bids.provenance import DESCRIPTIONS, check_links
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import device_of
-from bids_neurodecode.cli.parser import Arguments
-from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.cli.parser import Arguments, from_command_line
+from bids_neurodecode.config import Config, load_config, read_settings
 from bids_neurodecode.errors import ArgumentsError, InputError, ReportError
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.extras import PACKAGED, has_networks, packaged_files
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.systems.steps.records import system_of
+from bids_neurodecode.stimuli.features import WEIGHTS, extractor_names, get_extractor, networks_of
+from bids_neurodecode.systems.reconstruction.generation.steps.model import (
+    generation_model_of,
+    generator_of,
+)
+from bids_neurodecode.systems.steps.records import read_results, results_path, system_of
 from bids_neurodecode.text import one_line
 
 LOGGER = logging.getLogger('bids_neurodecode')
@@ -134,7 +140,6 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     ArgumentsError, InputError
         One line: what, and the way out.
     """
-    from bids_neurodecode.bids.provenance import check_links
     from bids_neurodecode.models.weights import weights_path
     from bids_neurodecode.systems.movie.steps.explain import check_explain
     from bids_neurodecode.workflow.run import PluginSettings
@@ -190,7 +195,6 @@ def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -
 
 def _trained_network(config: Config, system: str) -> str:
     """Return the setting by which a training needs networks; nothing if none does."""
-    from bids_neurodecode.stimuli.features import WEIGHTS, networks_of
     from bids_neurodecode.systems.encoding.steps.training import LINEAR
 
     network = config.movie.model == 'network' and config.movie.target == 'participant'
@@ -214,8 +218,6 @@ def _trained_network(config: Config, system: str) -> str:
 
 def _applied_network(folder: Path, person: ParticipantInput, config: Config) -> str:
     """Return the trained model that is a network, or lies beside one; nothing if none does."""
-    from bids_neurodecode.systems.reconstruction.generation.steps.model import generation_model_of
-
     model = find_model(folder, person, config.system)
     system = system_of(config, person.paradigm)
     if system == 'encoding':
@@ -241,8 +243,6 @@ def check_responses_alone(arguments: Arguments, inputs: DatasetInput) -> None:
     ArgumentsError, InputError
         Naming the participant, or the record that cannot be read.
     """
-    from bids_neurodecode.systems.steps.records import read_results, results_path
-
     for person in inputs.participants:
         if person.paradigm == 'movie' and arguments.level == 'betas':
             raise ArgumentsError(BETAS_OF_FILMS.format(task=person.task, label=person.label))
@@ -274,13 +274,6 @@ def check_extractor(arguments: Arguments, config: Config) -> None:
     ArgumentsError
         If it is unknown, or one of encoding models.
     """
-    from bids_neurodecode.stimuli.features import (
-        WEIGHTS,
-        extractor_names,
-        get_extractor,
-        networks_of,
-    )
-
     extractor = config.features.extractor
     if arguments.analysis_level == 'group':
         return
@@ -346,10 +339,6 @@ def check_pictures(arguments: Arguments, config: Config, inputs: DatasetInput) -
     from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
         check_generation,
         find_weights,
-    )
-    from bids_neurodecode.systems.reconstruction.generation.steps.model import (
-        generation_model_of,
-        generator_of,
     )
 
     people = [person for person in inputs.participants if person.paradigm == 'images']
@@ -425,9 +414,6 @@ def check_declarations(system: str) -> None:
     ArgumentsError
         Naming the systems and the name.
     """
-    from bids_neurodecode.bids.names import PRODUCTS
-    from bids_neurodecode.bids.provenance import DESCRIPTIONS
-
     extension = find_system(system)
     if extension is None:
         return
@@ -467,9 +453,6 @@ def _where_set(arguments: Arguments, *keys: str) -> str:
     *keys
         Groups, and the name of the setting.
     """
-    from bids_neurodecode.cli.parser import from_command_line
-    from bids_neurodecode.config import read_settings
-
     name = '.'.join(keys)
     if _holds(from_command_line(arguments), keys):
         return f'the option --{keys[-1]}'
@@ -505,7 +488,6 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
     """
     from bids_neurodecode.bids.captions import first_captions
     from bids_neurodecode.models.weights import weights_path
-    from bids_neurodecode.stimuli.features import WEIGHTS
     from bids_neurodecode.systems.encoding.steps.features import CAPTIONED
 
     if config.selection.measure not in {'auto', 'none'}:

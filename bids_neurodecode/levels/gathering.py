@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -13,15 +13,13 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.provenance import LOCK_SECONDS, LOCKED
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
 from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.report.results import ParticipantResults, common_form
+from bids_neurodecode.report.study import StudyResults, write_study_report
 from bids_neurodecode.study import StudyPlan, Variant
 from bids_neurodecode.systems.steps.records import config_of, find_results, read_results
 from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import step
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ParticipantResults
-    from bids_neurodecode.report.study import StudyResults
 
 STUDIES = 'studies'
 NO_RESULTS = 'no results; run it'
@@ -96,8 +94,6 @@ def collect(
         Why there are none, by ``participant/variant``.
     """
     from bids_neurodecode.report.reader import Reader
-    from bids_neurodecode.report.results import common_form
-    from bids_neurodecode.report.study import StudyResults
     from bids_neurodecode.report.study_scores import sample_scores
 
     found = {variant.name: results_of(folder / variant.name, task) for variant in plan.variants}
@@ -200,7 +196,6 @@ def write_study(results: StudyResults, folder: Path) -> Path:
         If the page cannot be made; the tables are there then.
     """
     from bids_neurodecode.evaluation.metrics import METRICS, describe_columns
-    from bids_neurodecode.report.study import write_study_report
 
     plan = results.plan
     write_text(folder / 'study.toml', plan.text)

@@ -11,7 +11,7 @@ correction is needed. Betas and the choice of voxels are those of the analysis.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,15 @@ from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
 from bids_neurodecode.samples import Parts, Samples, Split, contents, relabelled
 from bids_neurodecode.systems.base import PerStimulus, run_labels
+from bids_neurodecode.systems.linear import (
+    MANY_STIMULI,
+    DecoderSettings,
+    LinearDecoder,
+    candidate_stimuli,
+    group_labels,
+)
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.typing import FloatArray
-
-if TYPE_CHECKING:
-    from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
 
 StrArray = npt.NDArray[np.str_]
 
@@ -134,8 +138,6 @@ class _Fold:
         settings: DecoderSettings,
         whole: bool,
     ) -> None:
-        from bids_neurodecode.systems.linear import MANY_STIMULI, candidate_stimuli
-
         self.train, self.settings, self.measure = part.train, settings, decoder.measure
         self.n_library = len(decoder.library)
         candidates, _ = candidate_stimuli(part.train.table, part.test.table)
@@ -161,8 +163,6 @@ class _Fold:
         )
 
     def _folds(self, labels: StrArray) -> Any:
-        from bids_neurodecode.systems.linear import group_labels
-
         table = relabelled(self.train.table, labels)
         samples = Samples(self.train.responses, table)
         groups = group_labels(samples, self.n_library, self.settings.groups)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.storage import under
+from bids_neurodecode.models.trainingsettings import Progress, Training, TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
     from bids_neurodecode.models.losses import LossWeights
     from bids_neurodecode.models.movie import MovieDesign
-    from bids_neurodecode.models.trainingsettings import (
-        Progress,
-        Training,
-        TrainingSettings,
-    )
 
 UNPAIRED = 'There must be one chunk of film a response: {chunks} chunks, {responses} responses.'
 NOT_FINITE = 'Responses must be finite numbers (n_samples, n_voxels); {n} are not, of {shape}.'
@@ -390,7 +386,6 @@ def _networks(settings: MovieNetworkSettings) -> tuple[nn.Module | None, nn.Modu
 def _settings(saved: Mapping[str, Any]) -> MovieNetworkSettings:
     from bids_neurodecode.models.losses import LossWeights
     from bids_neurodecode.models.movie import MovieDesign
-    from bids_neurodecode.models.trainingsettings import TrainingSettings
 
     parts = {
         'design': MovieDesign(**saved['design']),

@@ -19,6 +19,7 @@ from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
+from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions, TunedBetas
 from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
 from bids_neurodecode.workflow.resources import GB, HELD_GB
@@ -26,7 +27,6 @@ from bids_neurodecode.workflow.resources import GB, HELD_GB
 if TYPE_CHECKING:
     from bids_neurodecode.signals.modelchoice import InnerFold
     from bids_neurodecode.signals.trialpasses import Share
-    from bids_neurodecode.signals.trialtypes import SingleTrialBetas, TunedBetas
     from bids_neurodecode.systems.steps.plan import Plan
 
 Model = Literal['B', 'C', 'D']
@@ -511,7 +511,6 @@ def _run_engine(
 ) -> SingleTrialBetas | None:
     """Estimate all, or do a share of a pass."""
     from bids_neurodecode.signals.singletrial import estimate_share, estimate_single_trials
-    from bids_neurodecode.signals.trialtypes import SingleTrialOptions
 
     assert duration is not None, 'only precomputed trials have no duration'
     options = SingleTrialOptions(

@@ -23,6 +23,13 @@ from bids_neurodecode.bids.trials import (
 )
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.samples import Split
+from bids_neurodecode.stimuli.duplicates import (
+    film_frames,
+    hash_images,
+    image_groups,
+    repeated_parts,
+    repeated_rows,
+)
 from bids_neurodecode.systems import protocol
 from bids_neurodecode.workflow.files import read_json, read_table, save_json
 from bids_neurodecode.workflow.step import step
@@ -193,8 +200,6 @@ def plan_of_films(table: pd.DataFrame, participant: ParticipantInput, config: Co
 
 def content_of(participant: ParticipantInput) -> dict[str, str]:
     """Return of each image the first one, by name, that shows the same."""
-    from bids_neurodecode.stimuli.duplicates import hash_images, image_groups
-
     names = participant.stimuli
     groups = image_groups(hash_images([participant.stimuli_dir / name for name in names]))
     first: dict[int, str] = {}
@@ -222,7 +227,6 @@ def apart_from_repeats(
     Split, str, tuple of str
         As :func:`bids_neurodecode.systems.protocol.apart_from_repeats`.
     """
-    from bids_neurodecode.stimuli.duplicates import film_frames, repeated_parts, repeated_rows
     from bids_neurodecode.systems.steps.own_features import film_bands, has_frames
 
     films = list(dict.fromkeys(split.table['film'].astype(str)))

@@ -22,6 +22,15 @@ from bids_neurodecode.bids.sink import copy_file, write_json, write_text
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.report.results import (
+    BetaResults,
+    ConfusionResults,
+    NullResults,
+    ParticipantResults,
+    RunResults,
+    SplitResults,
+    VoxelResults,
+)
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.spaces import form_of, load_image
@@ -33,7 +42,6 @@ from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, Inputs, Step, step
 
 if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ConfusionResults, NullResults, ParticipantResults
     from bids_neurodecode.workflow.resources import DataSize
 
 P = ParamSpec('P')
@@ -124,8 +132,6 @@ class Publisher:
         metric
             Its name.
         """
-        from bids_neurodecode.report.results import NullResults
-
         return NullResults(self.keep(source, 'null'), observed, metric)
 
     def confusion(self, source: Path, labels: Sequence[str]) -> ConfusionResults | None:
@@ -140,8 +146,6 @@ class Publisher:
         labels
             Of the stimuli.
         """
-        from bids_neurodecode.report.results import ConfusionResults
-
         return ConfusionResults(self.keep(source, 'confusion'), tuple(labels)) if labels else None
 
     def record(
@@ -365,8 +369,6 @@ class Applied(Inputs):
         **more
             Further fields of the record.
         """
-        from bids_neurodecode.report.results import VoxelResults
-
         n_selected, mean = info['n_selected'], self.mean_bold
         record = publisher.record(
             system,
@@ -500,8 +502,6 @@ def run_results(participant: ParticipantInput, n_trials: Mapping[Any, int]) -> t
     n_trials
         Trials of each run, by its label or number.
     """
-    from bids_neurodecode.report.results import RunResults
-
     return tuple(
         RunResults(
             label=run.label,
@@ -546,8 +546,6 @@ def resolution_of(participant: ParticipantInput) -> str:
 
 def split_results(plan: Plan) -> Any:
     """Return what the report says of what is held out."""
-    from bids_neurodecode.report.results import SplitResults
-
     split, table = plan.split, plan.split.table
     units = table[split.by].to_numpy() if split.by in table else np.empty(0)
     return SplitResults(
@@ -571,8 +569,6 @@ def split_results(plan: Plan) -> Any:
 
 def beta_results(info: Mapping[str, Any]) -> Any:
     """Return what the report says of the betas."""
-    from bids_neurodecode.report.results import BetaResults
-
     return BetaResults(
         model=info['model'],
         engine=info['engine'],
@@ -589,8 +585,6 @@ def beta_results(info: Mapping[str, Any]) -> Any:
 
 def voxel_results(info: Mapping[str, Any]) -> Any:
     """Return what the report says of the voxels: of the final model, and of the scores."""
-    from bids_neurodecode.report.results import VoxelResults
-
     scored = tuple(info.get('n_scored', ()))
     return VoxelResults(info['n_mask'], info['n_selected'], info['rule'], scored)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.report.results import ParticipantResults
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
-    from bids_neurodecode.report.results import ParticipantResults
     from bids_neurodecode.spaces import Form
 
 
@@ -118,8 +118,6 @@ def owner_of(results: Path) -> tuple[str, str]:
 
 def read_results(file: Path) -> ParticipantResults:
     """Read one record."""
-    from bids_neurodecode.report.results import ParticipantResults
-
     return ParticipantResults.from_json(file.read_bytes(), source=str(file), folder=file.parent)
 
 

@@ -18,7 +18,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.systems.steps.betas import trial_samples
+from bids_neurodecode.systems.steps.betas import estimate, estimate_part, trial_samples
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
@@ -278,8 +278,6 @@ def betas(series: Estimated) -> Mapping[str, object]:
     series
         What they are estimated from.
     """
-    from bids_neurodecode.systems.steps.betas import estimate
-
     found = estimate(*series.data, **series.places)
     own = {'maps': 'beta_maps', 'info': 'beta_info'}
     return {own.get(name, name): made for name, made in found.items()}
@@ -305,7 +303,6 @@ def part_of_betas(series: Estimated, share: dict[str, int]) -> Mapping[str, obje
         The pass (``stage``), which share (``number``), and how many there are (``of``).
     """
     from bids_neurodecode.signals.trialpasses import Share
-    from bids_neurodecode.systems.steps.betas import estimate_part
 
     return {'left': estimate_part(*series.data, **series.places, share=Share(**share))}
 

@@ -20,10 +20,11 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.signals.fingerprints import fingerprint, seen_runs
+from bids_neurodecode.stimuli.duplicates import ImageHashes, hash_images, shown_among
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.metrics import Score
-    from bids_neurodecode.stimuli.duplicates import ImageHashes
 
 RUNS = 'runs.json'
 """Beside the mask of the quality node: the fingerprint of each run of BOLD."""
@@ -93,8 +94,6 @@ def known_runs(
         Single-trial betas, (n_trials, n_voxels), and their trials: precomputed ones are what a
         model of them was trained on, and each run of them has a fingerprint of its own.
     """
-    from bids_neurodecode.signals.fingerprints import fingerprint
-
     precomputed = participant.betas is not None or not participant.has_series
     if not precomputed or betas is None or table is None:
         return dict(marks)
@@ -117,8 +116,6 @@ def compare_runs(new: Mapping[str, str], description: Mapping[str, Any], file: P
     file
         The model, named in what is said.
     """
-    from bids_neurodecode.signals.fingerprints import seen_runs
-
     name = Path(file).name
     if not new or not description.get('runs'):
         return Seen(warnings=(UNKNOWN.format(file=name),))
@@ -137,8 +134,6 @@ def pictures_state(files: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
     InputError
         If a file cannot be read.
     """
-    from bids_neurodecode.stimuli.duplicates import hash_images
-
     return {f'{PREFIX}{name}': values for name, values in hash_images(files).state().items()}
 
 
@@ -167,8 +162,6 @@ def seen_pictures(
     trained
         Names of its training images, by which those of earlier versions are known.
     """
-    from bids_neurodecode.stimuli.duplicates import hash_images, shown_among
-
     known = _known(arrays)
     if known is None:
         return tuple(name for name in names if name in set(trained)), False
@@ -205,8 +198,6 @@ def pictures_note(
 
 
 def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
-    from bids_neurodecode.stimuli.duplicates import ImageHashes
-
     state = {
         name.removeprefix(PREFIX): values
         for name, values in arrays.items()

@@ -11,7 +11,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.extras import PACKAGED
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.stimuli.features import WEIGHTS
+from bids_neurodecode.stimuli.features import WEIGHTS, image_size_of
 from bids_neurodecode.systems.steps.own_features import picture_table
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import step
@@ -23,7 +23,6 @@ PICTURES_AT_ONCE = 256
 def add_bands(ladder: Ladder) -> None:
     """Add a step for each feature space; ``features`` lists their files in order."""
     from bids_neurodecode.models.weights import weights_path
-    from bids_neurodecode.stimuli.features import image_size_of
 
     run = ladder.run
     names = []

@@ -12,10 +12,18 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.sink import atomic, write_json, write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.models.storage import load_arrays, load_description, save_arrays
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.spaces import load_image, one_each
-from bids_neurodecode.stimuli.features import WEIGHTS
+from bids_neurodecode.stimuli.features import (
+    WEIGHTS,
+    extract_features,
+    get_extractor,
+    image_size_of,
+)
+from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.encoding.shared import SharedHead
 from bids_neurodecode.systems.encoding.steps.features import CAPTIONED, band_options
 from bids_neurodecode.systems.steps.records import read_results
 from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
@@ -26,9 +34,7 @@ from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
-    from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.encoding.newcomers import Newcomers
-    from bids_neurodecode.systems.encoding.shared import SharedHead
 
 GROUP_FOLDER = 'group'
 KIND = 'shared-head'
@@ -84,7 +90,6 @@ def share_head(
     cache
         Where features are kept by content.
     """
-    from bids_neurodecode.stimuli.features import image_size_of
     from bids_neurodecode.systems.encoding.newcomers import study_newcomers
 
     people = [read_results(file) for file in records]
@@ -138,9 +143,7 @@ def features_of(
     cache
         Where features are kept by content.
     """
-    from bids_neurodecode.stimuli.features import extract_features, get_extractor
     from bids_neurodecode.stimuli.images import load_images
-    from bids_neurodecode.systems.base import PerStimulus
 
     images, extractor = load_images(files, size=size), get_extractor(band, **options)
     return PerStimulus(tuple(stimuli), extract_features(images, extractor, cache_dir=cache))
@@ -198,9 +201,6 @@ def load_head(file: Path) -> SharedHead:
     InputError
         If the file is none.
     """
-    from bids_neurodecode.models.storage import load_arrays
-    from bids_neurodecode.systems.encoding.shared import SharedHead
-
     arrays, description = load_arrays(file)
     if description.get('kind') != KIND:
         raise InputError(NOT_A_HEAD.format(file=file, kind=description.get('kind')))
@@ -229,8 +229,6 @@ def save_head(
     files
         Records of the participants.
     """
-    from bids_neurodecode.models.storage import save_arrays
-
     stem = f'task-{records[0].task}_desc-shared'
     metrics = output_dir / GROUP_FOLDER / f'{stem}_metrics.tsv'
     write_tsv(metrics, found.scores)
@@ -256,8 +254,6 @@ def trained_runs(records: Sequence[ParticipantResults], output_dir: Path) -> dic
     output_dir
         Of the run.
     """
-    from bids_neurodecode.models.storage import load_description
-
     runs: dict[str, str] = {}
     for record in records:
         folder = output_dir / f'sub-{record.participant}' / 'models'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,13 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.metrics import (
+    describe_columns,
+    scores_of,
+    scores_table,
+    with_types,
+)
+from bids_neurodecode.report.results import EncodingResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.encoding.steps.runs import (
     HELD_OUT,
@@ -32,9 +39,6 @@ from bids_neurodecode.systems.steps.publish import (
 )
 from bids_neurodecode.systems.steps.responses import publish_reliable
 from bids_neurodecode.workflow.files import load_map, read_json, read_table
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import EncodingResults
 
 VOXELS = 'voxels.nii.gz'
 """Beside what a model found: the voxels that it predicts."""
@@ -145,8 +149,6 @@ def publish_model(
     beta_info
         How betas were made.
     """
-    from bids_neurodecode.report.results import EncodingResults
-
     source, desc, writer = encoded.parent, desc_of(info['model']), publisher.writer
     maps = write_maps(writer, source, info['maps'], desc)
     if ridge is not None:
@@ -270,8 +272,6 @@ def publish_metrics(
     desc
         Label of the model in file names.
     """
-    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-
     table = pd.read_csv(encoded.with_name('metrics.tsv'), sep='\t')
     if ridge is not None:
         table = pd.concat([table, _against_ridge(encoded, ridge, config)], ignore_index=True)
@@ -281,7 +281,6 @@ def publish_metrics(
 
 def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
     """Return the scores of ridge, with how the model differs from it on the same samples."""
-    from bids_neurodecode.evaluation.metrics import scores_of, scores_table
     from bids_neurodecode.systems.comparison import compare_models, load_kept
 
     scores = scores_of(pd.read_csv(ridge.with_name('metrics.tsv'), sep='\t', na_values='n/a'))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import DURATION_TOLERANCE, shown_rows
 from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.report.results import EncodingResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import PERCENT
 from bids_neurodecode.systems.encoding.steps.outputs import (
@@ -32,9 +33,6 @@ from bids_neurodecode.systems.encoding.steps.runs import (
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher, publishing
 from bids_neurodecode.workflow.files import read_json
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import EncodingResults
 
 BETAS = (
     'Response amplitudes to new images as a trained model predicts them, one volume a row of '
@@ -121,8 +119,6 @@ def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) 
     info
         What is said of the result.
     """
-    from bids_neurodecode.report.results import EncodingResults
-
     source, model, writer = applied.parent, info['about']['model'], publisher.writer
     desc = desc_of(model)
     stimuli = list(publisher.participant.stimuli)

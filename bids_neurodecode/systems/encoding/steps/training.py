@@ -17,7 +17,9 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
+from bids_neurodecode.models.storage import joined, load_arrays, load_description, save_arrays
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.steps.features import add_bands
 from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
 from bids_neurodecode.systems.steps.own_features import with_own_features
@@ -44,7 +46,6 @@ from bids_neurodecode.workflow.step import Apart, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.partition import VariancePartition
-    from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.encoding.recipe import PictureEncoding
     from bids_neurodecode.systems.encoding.scores import VoxelMaps
     from bids_neurodecode.workflow.resources import DataSize
@@ -197,8 +198,6 @@ def load_bands(
     config
         The settings.
     """
-    from bids_neurodecode.systems.base import PerStimulus
-
     return {
         band: PerStimulus(participant.stimuli, values)
         for band, values in zip(config.encoding.bands, arrays, strict=True)
@@ -328,8 +327,6 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
     case
         What the model was fitted to and how.
     """
-    from bids_neurodecode.models.storage import joined, save_arrays
-
     config, participant = case.trials.config, case.trials.participant
     run = participant.runs[0]
     arrays = joined({'encoder': result.encoder.state()})
@@ -362,15 +359,12 @@ def _pictures(case: Case) -> dict[str, npt.NDArray[Any]]:
     own = pictures_state([case.trials.participant.stimuli_dir / name for name in case.shown])
     if case.head is None:
         return own
-    from bids_neurodecode.models.storage import load_arrays
 
     return merged_pictures(own, load_arrays(case.head)[0])
 
 
 def _runs_of_the_head(case: Case) -> Seen:
     """Say whether runs of this participant, held-out trials among them, trained the head."""
-    from bids_neurodecode.models.storage import load_description
-
     if case.head is None:
         return Seen()
     return compare_runs(case.trials.runs, load_description(case.head), case.head)
@@ -382,7 +376,6 @@ def _seen_by_others(result: PictureEncoding, case: Case) -> list[str]:
 
     if not isinstance(result.encoder, SharedEncoder):
         return []
-    from bids_neurodecode.models.storage import load_arrays
 
     arrays = {} if case.head is None else load_arrays(case.head)[0]
     trained = result.encoder.head.stimuli

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,11 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
+from bids_neurodecode.systems.movie.recipe import FilmEncoding, encode_films
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import known_runs
 from bids_neurodecode.workflow.files import fold_voxels, save_map
 from bids_neurodecode.workflow.step import Inputs, step
-
-if TYPE_CHECKING:
-    from bids_neurodecode.systems.movie.recipe import FilmEncoding
 
 ALPHA = 0.05
 
@@ -129,7 +127,6 @@ def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, obje
         Of the frames of each volume, (n_samples, n_features).
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
-    from bids_neurodecode.systems.movie.recipe import encode_films
 
     config, folder = films.config, films.folder
     used, keep, chosen = films.usable()

@@ -14,12 +14,12 @@ from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.signals.meshes import bridged, neighbours
+from bids_neurodecode.systems.movie.explain import LEAST_EXAMPLES, Explained, explain_perturbation
 from bids_neurodecode.workflow.files import load_map
 
 if TYPE_CHECKING:
     from bids_neurodecode.samples import Split, VoxelMask
     from bids_neurodecode.settings.movie import MovieSettings
-    from bids_neurodecode.systems.movie.explain import Explained
     from bids_neurodecode.systems.movie.setup import FilmData
     from bids_neurodecode.systems.movie.study import NetworkStudy
 
@@ -46,8 +46,6 @@ def concept_files(folder: Path) -> dict[str, list[Path]]:
         If the folder is not there, holds no concept, or a concept has too few images or one
         that cannot be read.
     """
-    from bids_neurodecode.systems.movie.explain import LEAST_EXAMPLES
-
     if not folder.is_dir():
         raise InputError(NO_FOLDER.format(folder=folder))
     found = {
@@ -146,7 +144,6 @@ def _disturb(
     listen: Callable[[str], Callable[[int, int], None]],
 ) -> Explained:
     """Disturb regions; where voxels have no neighbours, say so instead."""
-    from bids_neurodecode.systems.movie.explain import Explained, explain_perturbation
     from bids_neurodecode.systems.movie.scores import target_frames
 
     try:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.movie.agreement import Compared, alone, compare, mean_of_others
 from bids_neurodecode.systems.movie.steps.earlier import earlier_sources
 from bids_neurodecode.systems.movie.steps.totals import (
     FromInputs,
@@ -33,12 +34,10 @@ from bids_neurodecode.systems.movie.steps.totals import (
     first_showings,
     get_total,
 )
+from bids_neurodecode.systems.movie.targets import single_ceiling, snr_of_films
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.workflow.files import read_json, save_map
 from bids_neurodecode.workflow.step import step
-
-if TYPE_CHECKING:
-    from bids_neurodecode.systems.movie.agreement import Compared
 
 NOBODY_ELSE = (
     'selection.measure = "{measure}" compares participants who saw the same films on the same '
@@ -99,9 +98,6 @@ def compare_participants(
     DataError
         If voxels are to be chosen by agreement, and there is nobody to agree with.
     """
-    from bids_neurodecode.systems.movie.agreement import alone
-    from bids_neurodecode.systems.movie.targets import single_ceiling
-
     records = read_json(Path(everyone))['participants']
     people = [ParticipantInput.from_json(record) for record in records]
     searched = Path(output_dir) if output_dir else None
@@ -190,8 +186,6 @@ def compare_with(
     folder
         That is written into.
     """
-    from bids_neurodecode.systems.movie.agreement import compare
-
     _, columns = places(total, plan.table, mask)
     with others_of(total, label, plan.table, mask, responses, folder) as (others, n_others):
         return compare(
@@ -232,8 +226,6 @@ def others_of(
     folder
         Where the mean is kept meanwhile.
     """
-    from bids_neurodecode.systems.movie.agreement import mean_of_others
-
     file = folder / 'others.npy'
     others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
     rows, columns = places(total, table, mask)
@@ -315,8 +307,6 @@ def snr_map(total: Total, columns: npt.NDArray[np.intp]) -> npt.NDArray[np.float
     columns
         Of the sum, one per voxel; -1: none.
     """
-    from bids_neurodecode.systems.movie.targets import snr_of_films
-
     names = total.films
     films = sorted(set(names.tolist()))
     parts = (

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.writer import ProductWriter
+from bids_neurodecode.report.results import AgreementResults, ParticipantResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.publish import sentence
 from bids_neurodecode.workflow.files import load_map
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ParticipantResults
 
 TEST_ROWS = 'Held-out volumes; each presentation of a film standardised by itself'
 ALL_VOXELS = 'voxels'
@@ -46,8 +44,6 @@ def write_agreement(
     by_fold
         The ceiling of each fold, and the correlation of the linear model in each.
     """
-    from bids_neurodecode.report.results import AgreementResults
-
     record = replace(
         record,
         notes=(*record.notes, *(sentence(note) for note in info['notes'])),

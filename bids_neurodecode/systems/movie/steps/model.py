@@ -14,11 +14,12 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.models.storage import KEY, load_arrays
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
+from bids_neurodecode.systems.movie.network import MovieNetwork, read_extra
 from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.movie.network import MovieNetwork
     from bids_neurodecode.systems.movie.recipe import FilmEncoder
 
 NO_FILM_MODEL = '{file} is no model of films that can be applied ({reason}). Train it again.'
@@ -74,8 +75,6 @@ def facts_of(file: Path) -> FilmModelFacts:
         If it is no such model.
     """
     from safetensors import SafetensorError, safe_open
-
-    from bids_neurodecode.models.storage import KEY
 
     check_fetched(file)
     try:
@@ -139,9 +138,7 @@ def load_models(file: Path) -> FilmModels:
     InputError, DataError
         If a file is missing, damaged or of another kind.
     """
-    from bids_neurodecode.models.storage import load_arrays
     from bids_neurodecode.systems.movie.applying import encoder_from
-    from bids_neurodecode.systems.movie.network import MovieNetwork, read_extra
 
     facts = facts_of(file)
     encoder = encoder_from(*load_arrays(file))

@@ -17,8 +17,17 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.settings.movie import DESIGNS
+from bids_neurodecode.stimuli.filmstore import (
+    FilmChunks,
+    FilmRecipe,
+    FilmStore,
+    build_store,
+    open_store,
+)
+from bids_neurodecode.systems.movie.setup import Chunks, FilmData, rows_on_voxels
 from bids_neurodecode.systems.movie.steps.encoding import Films
 from bids_neurodecode.systems.movie.steps.explain import explain_study
+from bids_neurodecode.systems.movie.study import NetworkStudy, study_network
 from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import runs_on_card
@@ -29,11 +38,8 @@ from bids_neurodecode.workflow.step import Apart, step
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bids_neurodecode.stimuli.filmstore import FilmStore
     from bids_neurodecode.systems.movie.judging import Judged
     from bids_neurodecode.systems.movie.parts import Pool
-    from bids_neurodecode.systems.movie.setup import Chunks, FilmData
-    from bids_neurodecode.systems.movie.study import NetworkStudy
 
 WHAT = 'training of the movie network'
 REMEDY = 'choose movie.design = "small" or fewer voxels (movie.max_voxels)'
@@ -101,8 +107,6 @@ def stores_of(
     config
         Settings of the network, whose frames they are.
     """
-    from bids_neurodecode.stimuli.filmstore import FilmRecipe, build_store
-
     movie = config.movie
     volumes = np.rint(table['onset'].to_numpy(dtype=float) / period).astype(np.intp)
     shown = table['film'].astype(str).to_numpy()
@@ -246,8 +250,6 @@ def train_network(
     atlas_labels, atlas_table
         The parcellation, and the names of its regions.
     """
-    from bids_neurodecode.systems.movie.study import study_network
-
     config, split, who = films.config, films.plan.split, f'sub-{films.participant.label}'
     stores = [Path(file) for file in film_stores['stores']]
     data, keep = load_data(films, aligned, valid, features, stores, pairs)
@@ -311,9 +313,6 @@ def load_data(
     pairs
         Film and volume of each sample, (n_samples, 2).
     """
-    from bids_neurodecode.stimuli.filmstore import FilmChunks, open_store
-    from bids_neurodecode.systems.movie.setup import FilmData
-
     table = films.plan.table
     samples, keep, chosen = films.usable()
     delayed = np.full((len(table), int(keep.sum())), np.nan, dtype=np.float32)
@@ -361,8 +360,6 @@ def save_study(
     explained
         What the network relies on.
     """
-    from bids_neurodecode.systems.movie.setup import rows_on_voxels
-
     config, folder = case.films.config, case.films.folder
     judged_mask = mask.restrict(study.keep)
     baselines = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,10 @@ from bids_neurodecode.bids.sink import copy_file, write_json, write_tsv
 from bids_neurodecode.bids.video import beside, strip, write_picture, write_video
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.workflow.files import read_json
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import NetworkResults
 
 DESC = 'network'
 EXAMPLES = 4
@@ -59,7 +57,6 @@ def write_network(
         The table of metrics.
     """
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-    from bids_neurodecode.report.results import NetworkResults
 
     folder, info = result.parent, read_json(result)
     maps: dict[str, Path] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pandas as pd
 from bids_neurodecode.bids.sink import copy_file
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.report.results import NullResults, ParticipantResults, VoxelTestResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.systems.movie.steps.group_outputs import add_ceilings, write_agreement
@@ -26,9 +27,6 @@ from bids_neurodecode.systems.steps.publish import (
 )
 from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.step import Inputs
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ParticipantResults
 
 DESC = 'linear'
 DIFFERENCE = {
@@ -379,8 +377,6 @@ def with_network(
     notes
         What a reader should know; added to.
     """
-    from bids_neurodecode.report.results import NullResults, VoxelTestResults
-
     network, maps, metrics = write_network(
         publisher.writer, publisher.participant, publisher.config, table, result, linear
     )

@@ -16,6 +16,12 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.systems.movie.applying import (
+    NO_DECODER,
+    NO_NETWORK,
+    judge_applied,
+    reconstruct_applied,
+)
 from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
 from bids_neurodecode.systems.movie.steps.network import stores_of
 from bids_neurodecode.systems.movie.steps.prediction_outputs import publish_film_predictions
@@ -248,8 +254,6 @@ class Applied:
         films
             Folder of stored frames.
         """
-        from bids_neurodecode.systems.movie.applying import NO_DECODER, NO_NETWORK
-
         network, mask = self.models.network, self.models.network_mask
         if network is None or mask is None:
             if self.measured is not None:
@@ -283,7 +287,6 @@ class Applied:
         delayed: bool,
     ) -> None:
         """Save predictions and, where responses were measured, judge them."""
-        from bids_neurodecode.systems.movie.applying import judge_applied
         from bids_neurodecode.systems.movie.setup import SELECTED
 
         np.save(self.folder / f'{name}.npy', predicted)
@@ -309,8 +312,6 @@ class Applied:
         save_map(self.folder / f'{name}-r.nii.gz', mask, np.nan_to_num(judged.r))
 
     def _reconstruct(self, chunks: Any, mask: VoxelMask) -> None:
-        from bids_neurodecode.systems.movie.applying import reconstruct_applied
-
         network, mean_frame = self.models.network, self.models.mean_frame
         if network is None or mean_frame is None or self.measured is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,11 @@ from bids_neurodecode.bids.names import unique_labels
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.steps.network_outputs import write_examples, write_films
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, publishing
 from bids_neurodecode.workflow.files import read_json
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import NetworkResults
 
 DESCS = {'linear': 'predicted', 'network': 'networkpredicted'}
 MODELS = {'linear': 'ridge regression with finite impulse responses', 'network': 'movie network'}
@@ -183,8 +181,6 @@ def write_applied_network(
     folder
         Of what the network gave.
     """
-    from bids_neurodecode.report.results import NetworkResults
-
     if 'n_network' not in info:
         return None
     if not participant.runs:

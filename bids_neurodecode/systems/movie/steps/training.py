@@ -18,7 +18,7 @@ from bids_neurodecode.systems.movie.steps.encoding import encode
 from bids_neurodecode.systems.movie.steps.group import compare_participants
 from bids_neurodecode.systems.movie.steps.network import add_network
 from bids_neurodecode.systems.movie.steps.outputs import publish_films
-from bids_neurodecode.systems.steps.own_features import with_own_features
+from bids_neurodecode.systems.steps.own_features import film_bands, with_own_features
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import plan_films
 from bids_neurodecode.systems.steps.responses import add_atlas, quality
@@ -212,8 +212,6 @@ def own_features(
     table
         One row per sample.
     """
-    from bids_neurodecode.systems.steps.own_features import film_bands
-
     if not participant.features:
         return {}
     films, onsets = table['film'].astype(str), table['onset'].to_numpy(dtype=float)

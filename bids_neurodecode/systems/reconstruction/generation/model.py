@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.models.latent_models import LatentModel, load_latents
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.models.storage import joined, under
+from bids_neurodecode.models.wide import Renorm, WideRegression
 from bids_neurodecode.settings.reconstruction import ReconstructionSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.systems.reconstruction.generation.generators import (
@@ -20,10 +22,6 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
 )
 from bids_neurodecode.systems.reconstruction.generation.small import FittedSmall
 from bids_neurodecode.typing import Float32Array, Uint8Array
-
-if TYPE_CHECKING:
-    from bids_neurodecode.models.latent_models import LatentModel
-    from bids_neurodecode.models.wide import Renorm, WideRegression
 
 OTHER_VOXELS = 'The model was fitted on {expected} voxels; these responses have {found}.'
 OTHER_GENERATOR = (
@@ -139,9 +137,6 @@ class GenerationModel:
         InputError
             If something is missing.
         """
-        from bids_neurodecode.models.latent_models import load_latents
-        from bids_neurodecode.models.wide import WideRegression
-
         try:
             told = description['generator']
             if fitted is None and told['generator'] != 'small':

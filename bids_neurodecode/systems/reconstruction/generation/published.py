@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.models.clip_targets import ClipTargets
+from bids_neurodecode.models.diffusion import DiffusionSettings, MemorySettings, VersatileDiffusion
 from bids_neurodecode.models.sampling import SamplingSettings
+from bids_neurodecode.models.vdvae import VDVAE, decode_latents, encode_images
 from bids_neurodecode.systems.reconstruction.generation.generators import (
     Conditions,
     Described,
@@ -25,11 +28,8 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
-    from bids_neurodecode.models.clip_targets import ClipTargets
-    from bids_neurodecode.models.diffusion import MemorySettings, VersatileDiffusion
     from bids_neurodecode.models.generators import PipelineRecipe
     from bids_neurodecode.models.pipelines import ImageEmbeddings, PipelineRefiner
-    from bids_neurodecode.models.vdvae import VDVAE
 
 NO_CAPTIONS = (
     'The text condition needs captions; {n} of {total} images have none. Add captions to the '
@@ -109,8 +109,6 @@ class PublishedGenerator:
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
         """Return the first latents (posterior means), (n, length), of images of any size."""
-        from bids_neurodecode.models.vdvae import encode_images
-
         sized = resize(pictures, self.vdvae.config.image_size)
         return encode_images(self.vdvae, sized, n_latents=self.n_latents)
 
@@ -124,8 +122,6 @@ class PublishedGenerator:
         seeds
             One per image.
         """
-        from bids_neurodecode.models.vdvae import decode_latents
-
         return decode_latents(self.vdvae, latents, seeds=seeds)
 
     def conditions(
@@ -246,7 +242,6 @@ def published_generator(
     InputError
         If a file is missing or damaged.
     """
-    from bids_neurodecode.models.diffusion import MemorySettings
     from bids_neurodecode.models.generators import read_recipe
     from bids_neurodecode.models.vdvae_checkpoint import load_vdvae
     from bids_neurodecode.models.vdvae_config import IMAGENET64
@@ -281,8 +276,6 @@ def _second_stage(
 ) -> tuple[ClipTargets | ImageEmbeddings, VersatileDiffusion | PipelineRefiner]:
     """Read what is decoded, and what is guided by it."""
     from bids_neurodecode.models import pipelines
-    from bids_neurodecode.models.clip_targets import ClipTargets
-    from bids_neurodecode.models.diffusion import DiffusionSettings, VersatileDiffusion
 
     told = config.reconstruction
     if recipe.loop == 'pipeline':

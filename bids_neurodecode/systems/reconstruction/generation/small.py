@@ -19,6 +19,8 @@ from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.matching import Matching, MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
+from bids_neurodecode.models.vdvae import VDVAE, decode_latents, encode_images
+from bids_neurodecode.models.vdvae_config import SMALL32, SMALL64, VDVAEConfig
 from bids_neurodecode.stimuli.gabor import GaborPyramid
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.linear import MANY_STIMULI
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bids_neurodecode.models.refiner import SmallRefiner
-    from bids_neurodecode.models.vdvae import VDVAE
-    from bids_neurodecode.models.vdvae_config import VDVAEConfig
 
 OTHER_SIZE = 'The prior makes images of {found} pixels a side; the generator is of {size}.'
 NOT_A_GENERATOR = 'These are not the arrays of a small generator: {reason}.'
@@ -265,8 +265,6 @@ def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
 
 def prior_config(size: int) -> VDVAEConfig:
     """Return what the prior of this size is built from."""
-    from bids_neurodecode.models.vdvae_config import SMALL32, SMALL64
-
     if size == 64:
         return SMALL64
     if size == 32:
@@ -322,8 +320,6 @@ class FittedSmall:
 
     def encode(self, pictures: Uint8Array) -> Float32Array:
         """Return the first latents (posterior means), (n, length), of images of any size."""
-        from bids_neurodecode.models.vdvae import encode_images
-
         sized = resize(pictures, self.prior.config.image_size)
         return encode_images(self.prior, sized, n_latents=self.n_latents)
 
@@ -337,8 +333,6 @@ class FittedSmall:
         seeds
             Not used: the prior's means are taken.
         """
-        from bids_neurodecode.models.vdvae import decode_latents
-
         return decode_latents(self.prior, latents)
 
     def conditions(self, of: Described, folder: Path | None = None) -> dict[str, Float32Array]:
@@ -501,8 +495,6 @@ class FittedSmall:
             If they are not a small generator's.
         """
         from bids_neurodecode.models.refiner import SmallRefiner
-        from bids_neurodecode.models.vdvae import VDVAE
-        from bids_neurodecode.models.vdvae_config import VDVAEConfig
 
         try:
             prior = VDVAE(VDVAEConfig.from_dict(description['prior']))

@@ -14,13 +14,13 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
 from bids_neurodecode.systems.steps.scores import cell, headline_value
 from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.reconstruction.decoding import Decoding
 
 PICTURE_SIZE = 64
@@ -58,7 +58,6 @@ def decode(
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
-    from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
 
     participant, config, folder = trials.participant, trials.config, trials.folder

@@ -16,6 +16,8 @@ from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
+from bids_neurodecode.systems.applying import apply_decoder as decode
+from bids_neurodecode.systems.applying import merge_stimuli
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import find_weights
 from bids_neurodecode.systems.reconstruction.generation.steps.model import (
     generation_model_of,
@@ -107,8 +109,6 @@ def apply_decoder(
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.models.storage import load_arrays
-    from bids_neurodecode.systems.applying import apply_decoder as decode
-    from bids_neurodecode.systems.applying import merge_stimuli
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.linear import LinearDecoder
 

@@ -15,6 +15,7 @@ from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE
 from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.models.generators import guides_of, shown_name
+from bids_neurodecode.models.storage import load_arrays, load_description, save_arrays, under
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import DESC
 from bids_neurodecode.systems.steps.seen import runs_on_card
@@ -99,8 +100,6 @@ def save_model(
     runs
         What the runs are known by.
     """
-    from bids_neurodecode.models.storage import save_arrays
-
     final = mask.restrict(made.selection.keep)
     arrays = made.model.state()
     description = {
@@ -155,7 +154,6 @@ def load_model(
     InputError
         If the file is another, or weights are missing.
     """
-    from bids_neurodecode.models.storage import load_arrays, under
     from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel
 
     arrays, description = load_arrays(path)
@@ -187,8 +185,6 @@ def generator_of(path: Path) -> str:
     InputError
         If the file is another.
     """
-    from bids_neurodecode.models.storage import load_description
-
     return str(load_description(path)['model']['generator']['generator'])
 
 

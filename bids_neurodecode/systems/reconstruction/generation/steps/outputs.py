@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,19 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.video import write_picture
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.evaluation.metrics import METRICS, sample_column
+from bids_neurodecode.evaluation.metrics import (
+    METRICS,
+    describe_columns,
+    sample_column,
+    with_types,
+)
 from bids_neurodecode.extensions import find_generator
+from bids_neurodecode.report.results import GenerationResults
+from bids_neurodecode.report.scores import page_headline, ranked_by
 from bids_neurodecode.systems.examples import draw_examples, pick_examples
 from bids_neurodecode.tables import column_texts
 from bids_neurodecode.typing import IndexArray
 from bids_neurodecode.workflow.files import read_json, read_table
-
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import GenerationResults
-
 
 DESC = 'generated'
 EXAMPLES = 4
@@ -64,8 +67,6 @@ def write_generation(
     pathlib.Path
         The table of metrics.
     """
-    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-
     folder = result.parent
     scored = pd.read_csv(folder / 'metrics.tsv', sep='\t')
     made = write_made(writer, result, trials, config, scored)
@@ -112,7 +113,6 @@ def tells_images_apart(scored: pd.DataFrame, guides: Sequence[str] = ()) -> bool
     guides
         Networks that had a part in the images.
     """
-    from bids_neurodecode.report.scores import page_headline
     from bids_neurodecode.report.verdicts import BETTER, score_verdict
 
     row = page_headline(scored, guides)
@@ -145,8 +145,6 @@ def write_made(
         The metrics of images that were made; None: nothing was scored, and examples are ranked.
     """
     from bids_neurodecode.report.facts import parts_in_images
-    from bids_neurodecode.report.results import GenerationResults
-    from bids_neurodecode.report.scores import ranked_by
 
     folder, info = result.parent, read_json(result)
     foreign = find_generator(info['generator'])

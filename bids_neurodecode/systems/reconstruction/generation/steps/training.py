@@ -16,7 +16,16 @@ from bids_neurodecode.bids.captions import captions_of
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
+from bids_neurodecode.evaluation.networks import FeatureNetwork, Remembering
 from bids_neurodecode.extras import PACKAGED, has_packaged
+from bids_neurodecode.stimuli.features import (
+    FeatureExtractor,
+    extract_features,
+    get_extractor,
+    image_size_of,
+)
+from bids_neurodecode.stimuli.images import load_image, load_images
+from bids_neurodecode.stimuli.packaged import CaptionEmbedding, ConvNetFeatures, read_convnet
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import MANY_STIMULI
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
@@ -40,8 +49,6 @@ from bids_neurodecode.workflow.resources import GB, DataSize
 from bids_neurodecode.workflow.step import Apart, step
 
 if TYPE_CHECKING:
-    from bids_neurodecode.evaluation.networks import FeatureNetwork
-    from bids_neurodecode.stimuli.features import FeatureExtractor
     from bids_neurodecode.systems.reconstruction.generation.data import (
         ExtraPictures,
         Generation,
@@ -204,7 +211,6 @@ def _inputs(
     cache: Path,
 ) -> Inputs:
     """Read what generators see of the stimuli; images lie in ``folder`` at their size."""
-    from bids_neurodecode.stimuli.features import get_extractor
     from bids_neurodecode.systems.reconstruction.generation.data import Inputs
 
     names = participant.stimuli
@@ -286,8 +292,6 @@ def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray
     target
         The array on disk (``.npy``).
     """
-    from bids_neurodecode.stimuli.images import load_image
-
     shape = (len(files), size, size, 3)
     pictures = np.lib.format.open_memmap(target, 'w+', dtype=np.uint8, shape=shape)
     for row, file in enumerate(files):
@@ -308,8 +312,6 @@ def load_extra(config: Config, size: int, cache: Path) -> ExtraPictures | None:
     cache
         Where features are kept by content.
     """
-    from bids_neurodecode.stimuli.features import extract_features, get_extractor, image_size_of
-    from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.reconstruction.generation.data import ExtraPictures
 
     folder, name = config.reconstruction.prior_pictures, config.features.extractor
@@ -336,9 +338,7 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
     """
     import torch
 
-    from bids_neurodecode.evaluation.networks import Remembering
     from bids_neurodecode.models.visionnets import ClipEmbedding, MetricNetwork, metric_network
-    from bids_neurodecode.stimuli.packaged import read_convnet
 
     where: Any = 'cuda' if device == 'cuda' else 'cpu'
     networks: dict[str, FeatureNetwork] = {}
@@ -358,15 +358,11 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
 
 def load_embedding() -> Callable[[Sequence[str]], npt.NDArray[np.float32]] | None:
     """Return what turns captions into embeddings, where it is installed."""
-    from bids_neurodecode.stimuli.packaged import CaptionEmbedding
-
     return CaptionEmbedding().embed if has_packaged('wordllama') else None
 
 
 def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:
     """Return feature spaces of the small networks that are installed, the cheapest first."""
-    from bids_neurodecode.stimuli.packaged import ConvNetFeatures
-
     return {
         name: {layer: ConvNetFeatures(name, layer, device, VIEW_SIZE) for layer in VIEW_LAYERS}
         for name in VIEWERS
