@@ -26,7 +26,6 @@ ONE_SEED_A_PICTURE = 'Sampling needs one seed per image: {n} image(s), {found} s
 
 MIN_LOG_SCALE = -7.0
 _CHANNELS_A_COMPONENT = 10  # a logit; and for each colour a mean, a log-scale, a coefficient
-_EDGE = 1e-5  # uniform noise stays this far from 0 and 1
 _HALF_STEP = 1 / 255
 
 
@@ -53,12 +52,6 @@ class Noise:
         self._check(like)
         draws = [torch.randn(like.shape[1:], generator=g) for g in self._generators]
         return torch.stack(draws).to(like)
-
-    def uniform(self, like: Tensor) -> Tensor:
-        """Draw numbers between 1e-5 and 1 - 1e-5 in the shape, type and place of ``like``."""
-        self._check(like)
-        draws = [torch.rand(like.shape[1:], generator=g) for g in self._generators]
-        return (torch.stack(draws) * (1 - 2 * _EDGE) + _EDGE).to(like)
 
     def _check(self, like: Tensor) -> None:
         if len(like) != len(self):
@@ -127,23 +120,11 @@ class Mixture:
         pixels = torch.logsumexp(log_p.sum(dim=3) + self.log_weights, dim=-1)
         return -pixels.flatten(1).sum(dim=1) / math.prod(pictures.shape[1:])
 
-    def sample(self, noise: Noise) -> Tensor:
-        """Draw images: a component a pixel, then red, green and blue; (n, h, w, 3)."""
-        gumbel = -torch.log(-torch.log(noise.uniform(self.log_weights)))
-        chosen = (self.log_weights + gumbel).argmax(dim=-1)
-        index = chosen[..., None, None].expand(*chosen.shape, 3, 1)
-        means, log_scales, coefficients = (
-            values.gather(-1, index)[..., 0]
-            for values in (self.means, self.log_scales, self.coefficients)
-        )
-        u = noise.uniform(means)
-        return _chain_colours(means + log_scales.exp() * torch.logit(u), coefficients)
-
     def mean(self) -> Tensor:
         """Return the images that each pixel expects, (n, h, w, 3), without any randomness.
 
         The weighted means of the components, taken red first: green and blue depend on what was
-        read out for the colours before them, as they do in :meth:`sample`.
+        read out for the colours before them.
         """
         weights = self.log_weights.exp()[..., None, :]
         return _chain_colours(

@@ -9,9 +9,8 @@ called ``IMAGENET64``. The module works on tensors; :func:`encode_images` and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +29,10 @@ WRONG_LENGTH = (
     'the lengths are {lengths}, the shape is {found}.'
 )
 BAD_COUNT = 'The model has {n} latents; the first {found} cannot be taken.'
-BAD_TEMPERATURE = 'A temperature must be above 0: {found}.'
 ONE_SEED_A_PICTURE = 'Sampling needs one seed per image: {n} image(s), {found} seed(s).'
 
-ReadOut = Literal['mean', 'sample']
-Progress = Callable[[int, int], None]
-
 _MOST_LENGTHS = 8  # shown in an error
+_AT_ONCE = 16  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +105,7 @@ class VDVAE(nn.Module):
         hidden, latents, kl = self.decoder(len(x), activations=activations, draw=Draw(noise))
         return Encoded(tuple(latents), tuple(kl), hidden)
 
-    def first_latents(self, x: Tensor, n_latents: int, noise: Noise | None = None) -> list[Tensor]:
+    def first_latents(self, x: Tensor, n_latents: int) -> list[Tensor]:
         """Find the first latents of images, as :meth:`encode` does, and run no block more.
 
         Parameters
@@ -118,10 +114,8 @@ class VDVAE(nn.Module):
             Images, (n, h, w, 3), as the network takes them.
         n_latents
             How many.
-        noise
-            Of the posterior; None takes its means.
         """
-        return self.decoder.first_latents(self._activations(x), n_latents, Draw(noise))
+        return self.decoder.first_latents(self._activations(x), n_latents, Draw(None))
 
     def _activations(self, x: Tensor) -> Activations:
         activations: Activations = self.encoder(x.permute(0, 3, 1, 2).contiguous())
@@ -133,7 +127,6 @@ class VDVAE(nn.Module):
         *,
         n_pictures: int | None = None,
         noise: Noise | None = None,
-        temperature: float = 1.0,
     ) -> Tensor:
         """Run the decoder from its first latents.
 
@@ -145,19 +138,14 @@ class VDVAE(nn.Module):
             Needed where no latent is given.
         noise
             Where the other latents are sampled from their priors; None takes the prior means.
-        temperature
-            Factor on the standard deviations of those samples.
 
         Returns
         -------
         torch.Tensor
             The last hidden state, (n, width, h, w).
         """
-        if temperature <= 0:
-            raise DataError(BAD_TEMPERATURE.format(found=temperature))
         n = len(latents[0]) if latents else n_pictures or 0
-        draw = Draw(noise, temperature)
-        hidden: Tensor = self.decoder(n, latents=latents, draw=draw)[0]
+        hidden: Tensor = self.decoder(n, latents=latents, draw=Draw(noise))[0]
         return hidden
 
     def mixture(self, hidden: Tensor) -> Mixture:
@@ -197,15 +185,9 @@ class VDVAE(nn.Module):
 
 
 def encode_images(
-    model: VDVAE,
-    images: Uint8Array,
-    *,
-    n_latents: int | None = None,
-    seeds: Sequence[int] | None = None,
-    batch_size: int = 16,
-    progress: Progress | None = None,
+    model: VDVAE, images: Uint8Array, *, n_latents: int | None = None
 ) -> Float32Array:
-    """Find the first latents of images.
+    """Find the first latents (posterior means) of images.
 
     Parameters
     ----------
@@ -215,12 +197,6 @@ def encode_images(
         Shape (n, h, w, 3), uint8, of the model's size.
     n_latents
         How many of the first latents; None takes all.
-    seeds
-        One an image: posterior samples. None: posterior means.
-    batch_size
-        Images at once.
-    progress
-        Called with (images done, all images).
 
     Returns
     -------
@@ -235,25 +211,19 @@ def encode_images(
     _check_images(model.config, images)
     count = _checked_count(model.config, n_latents)
     rows = np.empty((len(images), latent_length(model.config, count)), dtype=np.float32)
-    for batch, noise in _batches(len(images), seeds, batch_size, progress):
+    for start in range(0, len(images), _AT_ONCE):
+        batch = slice(start, start + _AT_ONCE)
         with torch.inference_mode():
             pictures = torch.from_numpy(images[batch].astype(np.float32)).to(_like(model))
-            latents = model.first_latents(model.standardise(pictures), count, noise)
+            latents = model.first_latents(model.standardise(pictures), count)
             rows[batch] = flatten_latents(latents).float().cpu().numpy()
     return rows
 
 
 def decode_latents(
-    model: VDVAE,
-    flat: npt.NDArray[np.floating],
-    *,
-    read_out: ReadOut = 'mean',
-    seeds: Sequence[int] | None = None,
-    temperature: float = 1.0,
-    batch_size: int = 16,
-    progress: Progress | None = None,
+    model: VDVAE, flat: npt.NDArray[np.floating], *, seeds: Sequence[int] | None = None
 ) -> Uint8Array:
-    """Make images from their first latents.
+    """Make images from their first latents: what each pixel expects.
 
     Parameters
     ----------
@@ -261,16 +231,8 @@ def decode_latents(
         On the device that is to compute.
     flat
         Shape (n, length); the length tells how many latents are given.
-    read_out
-        ``mean``: what each pixel expects. ``sample``: a draw from its mixture (needs seeds).
     seeds
         One an image: the other latents are sampled from their priors. None: prior means.
-    temperature
-        Factor on the standard deviations of sampled priors.
-    batch_size
-        Images at once.
-    progress
-        Called with (images done, all images).
 
     Returns
     -------
@@ -280,21 +242,19 @@ def decode_latents(
     Raises
     ------
     DataError
-        For latents of another length, or too few seeds.
+        For latents of another length, or another number of seeds.
     """
     size = model.config.image_size
     pictures = np.empty((len(flat), size, size, 3), dtype=np.uint8)
-    if read_out == 'sample' and seeds is None:
-        raise DataError(ONE_SEED_A_PICTURE.format(n=len(flat), found=0))
-    for batch, noise in _batches(len(flat), seeds, batch_size, progress):
+    if seeds is not None and len(seeds) != len(flat):
+        raise DataError(ONE_SEED_A_PICTURE.format(n=len(flat), found=len(seeds)))
+    for start in range(0, len(flat), _AT_ONCE):
+        batch = slice(start, start + _AT_ONCE)
+        noise = None if seeds is None else Noise(seeds[batch])
         with torch.inference_mode():
             given = np.ascontiguousarray(flat[batch], dtype=np.float32)
             latents = unflatten_latents(model.config, torch.from_numpy(given).to(_like(model)))
-            mixture = model.mixture(model.decode(latents, noise=noise, temperature=temperature))
-            if read_out == 'sample' and noise is not None:
-                pictures[batch] = to_uint8(mixture.sample(noise))
-            else:
-                pictures[batch] = to_uint8(mixture.mean())
+            pictures[batch] = to_uint8(model.mixture(model.decode(latents, noise=noise)).mean())
     return pictures
 
 
@@ -348,18 +308,6 @@ def unflatten_latents(config: VDVAEConfig, flat: Tensor) -> list[Tensor]:
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts = torch.tensor_split(flat, ends[:-1].tolist(), dim=1)
     return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _batches(
-    n: int, seeds: Sequence[int] | None, batch_size: int, progress: Progress | None
-) -> Iterator[tuple[slice, Noise | None]]:
-    if seeds is not None and len(seeds) != n:
-        raise DataError(ONE_SEED_A_PICTURE.format(n=n, found=len(seeds)))
-    for start in range(0, n, batch_size):
-        batch = slice(start, min(start + batch_size, n))
-        yield batch, None if seeds is None else Noise(seeds[batch])
-        if progress is not None:
-            progress(batch.stop, n)
 
 
 def _like(model: VDVAE) -> Tensor:

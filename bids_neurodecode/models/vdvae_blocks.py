@@ -137,18 +137,15 @@ class Draw:
     ----------
     noise
         Where samples come from; None takes the means.
-    temperature
-        Factor on the standard deviations.
     """
 
-    noise: Noise | None = None
-    temperature: float = 1.0
+    noise: Noise | None
 
     def __call__(self, mean: Tensor, log_std: Tensor) -> Tensor:
         """Take latents of the shape of ``mean``."""
         if self.noise is None:
             return mean
-        return mean + self.temperature * log_std.exp() * self.noise.normal(mean)
+        return mean + log_std.exp() * self.noise.normal(mean)
 
 
 class Decoder(nn.Module):

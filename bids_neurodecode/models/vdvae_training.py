@@ -48,7 +48,7 @@ TRAINING = TrainingSettings(
 
 @dataclass
 class Draws:
-    """The images of all steps: each image once before any comes again.
+    """The images of all steps, half of them mirrored: each once before any comes again.
 
     Parameters
     ----------
@@ -58,15 +58,12 @@ class Draws:
         Steps, and images in each.
     seed
         Of their order, of mirroring and of latents.
-    mirror
-        Whether half of them are mirrored.
     """
 
     images: Uint8Array
     n_steps: int
     batch_size: int
     seed: int
-    mirror: bool = True
 
     def __len__(self) -> int:
         return self.n_steps * self.batch_size
@@ -75,7 +72,7 @@ class Draws:
         """Return an image, and the seed of the noise of its latents."""
         step, place = divmod(position, self.batch_size)
         rng = np.random.default_rng([self.seed, step])
-        mirrored = self.mirror and rng.random(self.batch_size)[place] < 0.5
+        mirrored = rng.random(self.batch_size)[place] < 0.5
         seed = int(rng.integers(2**62, size=self.batch_size)[place])
         image = self.images[self._row(position)]
         return torch.from_numpy((image[:, ::-1] if mirrored else image).copy()), seed
@@ -106,7 +103,6 @@ def train_vdvae(
     settings: TrainingSettings = TRAINING,
     *,
     n_steps: int = 1500,
-    mirror: bool = True,
     checkpoint_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[VDVAE, Training]:
@@ -123,8 +119,6 @@ def train_vdvae(
         order of the images, mirroring and latents.
     n_steps
         Updates.
-    mirror
-        Whether half of the images are mirrored; not for letters.
     checkpoint_dir
         Folder of the checkpoints of this training alone, to go on from after a stop.
     progress
@@ -144,7 +138,7 @@ def train_vdvae(
         network = VDVAE(config)
     # convolutions need not reorder what lies by channel: a quarter of the time
     convert_conv2d_weight_memory_format(network, torch.channels_last)
-    draws = Draws(images, n_steps, settings.batch_size, settings.seed, mirror)
+    draws = Draws(images, n_steps, settings.batch_size, settings.seed)
     told = train(
         _Objective(network), draws, settings, checkpoint_dir=checkpoint_dir, progress=progress
     )
