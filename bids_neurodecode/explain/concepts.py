@@ -35,11 +35,12 @@ TOO_FEW = (
 )
 OTHER_UNITS = 'Activations and gradients must have the same number of columns: {found}.'
 OTHER_ROWS = 'There must be one {what} label an example: {n} examples, {found} labels.'
-TOO_FEW_SPLITS = 'Concept vectors need at least 20 random splits; {found} were asked for.'
 NO_LAYER = 'The network has no layer {layer!r}. Layers: {layers}.'
 
 _MIN_EXAMPLES = 10
-_MIN_SPLITS = 20
+_SPLITS = 20
+_PENALTY = 1.0  # of the squared slopes of the logistic regression on z-scored activations
+_SHORTEST_STEP = 1e-6  # of Newton's method
 _MOST_STEPS = 50
 
 LEAST_TIMES = 20
@@ -121,8 +122,6 @@ def concept_vectors(
     random: npt.NDArray[np.floating[Any]],
     *,
     rng: np.random.Generator,
-    n_splits: int = 20,
-    penalty: float = 1.0,
     name: str = '',
 ) -> ConceptVectors:
     """Fit concept activation vectors, each on a random two thirds of the examples.
@@ -134,15 +133,9 @@ def concept_vectors(
         split takes as many of one as of the other.
     rng
         Draws the splits.
-    n_splits
-        At least 20.
-    penalty
-        Strength of the L2 penalty of the logistic regression on z-scored activations.
     name
         For messages.
     """
-    if n_splits < _MIN_SPLITS:
-        raise ArgumentsError(TOO_FEW_SPLITS.format(found=n_splits))
     size = min(len(concept), len(random))
     if size < _MIN_EXAMPLES:
         raise DataError(
@@ -154,14 +147,14 @@ def concept_vectors(
     groups = [(np.asarray(x, dtype=np.float64) - mean) / scale for x in (concept, random)]
     n_fit = round(2 / 3 * size)
     drawn = [
-        np.stack([group[rng.permutation(len(group))[:size]] for _ in range(n_splits)])
+        np.stack([group[rng.permutation(len(group))[:size]] for _ in range(_SPLITS)])
         for group in groups
     ]
     fitted, rest = (
         np.concatenate([part[:, rows] for part in drawn], axis=1)
         for rows in (slice(n_fit), slice(n_fit, None))
     )
-    slopes, offsets = fit_logistic(fitted, np.repeat([1.0, 0.0], n_fit), penalty)
+    slopes, offsets = fit_logistic(fitted, np.repeat([1.0, 0.0], n_fit), _PENALTY)
     said = np.einsum('kij,kj->ki', rest, slopes) + offsets[:, None] > 0
     accuracy = (said == np.repeat([True, False], size - n_fit)).mean(axis=1)
     directions = slopes / scale  # back to the units of the activations
@@ -169,9 +162,7 @@ def concept_vectors(
     return ConceptVectors(directions / np.maximum(length, np.finfo(float).tiny), accuracy)
 
 
-def fit_logistic(
-    x: FloatArray, y: FloatArray, penalty: float, *, tolerance: float = 1e-6
-) -> tuple[FloatArray, FloatArray]:
+def fit_logistic(x: FloatArray, y: FloatArray, penalty: float) -> tuple[FloatArray, FloatArray]:
     """Fit many logistic regressions of one size at once, by Newton's method.
 
     Minimises the sum of the log losses plus ``penalty / 2`` times the squared slopes, the offset
@@ -186,8 +177,6 @@ def fit_logistic(
         0 or 1 of each sample, (n_samples,).
     penalty
         Above 0.
-    tolerance
-        Newton's method ends when no step is longer.
 
     Returns
     -------
@@ -216,7 +205,7 @@ def fit_logistic(
             step[worse] /= 2
             then = loss(weights - step)
         weights, now = weights - step, then
-        if np.abs(step).max() < tolerance:
+        if np.abs(step).max() < _SHORTEST_STEP:
             break
     return weights[:, :-1], weights[:, -1]
 
@@ -226,9 +215,7 @@ def concept_sensitivity(
     gradients: npt.NDArray[np.floating[Any]] | Mapping[str, npt.NDArray[np.floating[Any]]],
     *,
     rng: np.random.Generator,
-    n_splits: int = 20,
     n_permutations: int = 199,
-    penalty: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Test whether outputs depend on concepts.
@@ -242,8 +229,6 @@ def concept_sensitivity(
         several outputs by name.
     rng
         Draws splits and random concepts.
-    n_splits, penalty
-        See :func:`concept_vectors`.
     n_permutations
         Random concepts; the smallest p value is 1 / (n_permutations + 1).
     progress
@@ -281,7 +266,7 @@ def concept_sensitivity(
         for draw in range(n_permutations + 1 if tested else 1):
             inside = examples.random(shifts, rng) if draw else examples.concept
             a, b = examples.activations[inside], examples.activations[~inside]
-            found = concept_vectors(a, b, rng=rng, n_splits=n_splits, penalty=penalty, name=name)
+            found = concept_vectors(a, b, rng=rng, name=name)
             if draw:
                 accuracies.append(float(found.accuracy.mean()))
             for output, values in slopes.items():

@@ -28,7 +28,6 @@ def voxel_saliency(
     frames: npt.NDArray[np.floating[Any]],
     *,
     batch_size: int = 32,
-    progress: Callable[[int, int], None] | None = None,
 ) -> FloatArray:
     """Saliency of each voxel for the reconstruction of a film.
 
@@ -45,8 +44,6 @@ def voxel_saliency(
         The true frames, (n_samples, height, width, 3) in [0, 1].
     batch_size
         Volumes at once.
-    progress
-        Called with (volumes done, all volumes).
 
     Returns
     -------
@@ -79,8 +76,6 @@ def voxel_saliency(
         scored = similarity(seen, truth.permute(0, 3, 1, 2)).sum()
         (slopes,) = torch.autograd.grad(scored, seen)
         total += slopes.abs().double().sum(0).cpu().numpy()
-        if progress is not None:
-            progress(min(start + batch_size, n), n)
     decoder.train(was_training)
     return total
 

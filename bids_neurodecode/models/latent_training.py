@@ -29,7 +29,7 @@ from bids_neurodecode.models.latent_models import (
 )
 from bids_neurodecode.models.latents import KINDS, Kind, build_latent_regressor
 from bids_neurodecode.models.training import own_randomness, train
-from bids_neurodecode.models.trainingsettings import Progress, TrainingSettings
+from bids_neurodecode.models.trainingsettings import TrainingSettings
 from bids_neurodecode.models.wide import Renorm
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.typing import Float32Array
@@ -134,12 +134,9 @@ def fit_latents(
     settings: LatentSettings | None = None,
     *,
     names: Names,
-    groups: npt.ArrayLike | None = None,
     rng: np.random.Generator,
     regions: Sequence[npt.ArrayLike] | None = None,
-    factorisation: Factorisation | None = None,
     checkpoint_dir: Path | None = None,
-    progress: Progress | None = None,
 ) -> LatentModel:
     """Fit a regressor on training samples.
 
@@ -153,19 +150,12 @@ def fit_latents(
         Which regressor, and how.
     names
         The image of each sample: those of one are held out together.
-    groups
-        What ridge holds out together, where that is not the image (the run, if the same few
-        images are in all of them).
     rng
         Draws the images that networks hold out, and the seed of their weights.
     regions
         Columns of each region's voxels, for networks of regions.
-    factorisation
-        Of ``X``, where there is one already (ridge).
     checkpoint_dir
         Folder of the checkpoints of this training alone (networks).
-    progress
-        Called with (steps done, all steps).
 
     Raises
     ------
@@ -176,13 +166,10 @@ def fit_latents(
     labels = np.asarray(names).astype(str)
     _check(X, latents, labels)
     if settings.regressor == 'ridge':
-        held_together = labels if groups is None else groups
-        known = factorisation or Factorisation(
-            X, groups=held_together, n_folds=settings.n_folds, device=_device(settings)
-        )
-        regression = known.fit(latents, alphas=settings.alphas, progress=progress)
+        known = Factorisation(X, groups=labels, n_folds=settings.n_folds, device=_device(settings))
+        regression = known.fit(latents, alphas=settings.alphas)
         return RidgeLatents(regression, settings.renorm)
-    return _fit_network(X, latents, settings, labels, rng, regions, checkpoint_dir, progress)
+    return _fit_network(X, latents, settings, labels, rng, regions, checkpoint_dir)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +205,6 @@ def _fit_network(
     rng: np.random.Generator,
     regions: Sequence[npt.ArrayLike] | None,
     checkpoint_dir: Path | None,
-    progress: Progress | None,
 ) -> NetworkLatents:
     kind = cast(Kind, settings.regressor)
     out = _held_out(names, settings, rng)
@@ -240,7 +226,6 @@ def _fit_network(
         settings.training,
         validation=_Pairs(responses[out], standard[out]),
         checkpoint_dir=checkpoint_dir,
-        progress=progress,
     )
     network.eval()
     mean, spread = _spread(predict_latents(network, responses), out)

@@ -310,7 +310,6 @@ def train_refiner(
     settings: RefinerSettings | None = None,
     *,
     sampling: SamplingSettings | None = None,
-    validation: tuple[Uint8Array, npt.NDArray[np.floating[Any]]] | None = None,
     checkpoint_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[SmallRefiner, Training]:
@@ -324,9 +323,6 @@ def train_refiner(
         Shape (n, n_features).
     settings, sampling
         How it is trained, and how it makes images.
-    validation
-        Held-out training images and their features: they decide when to stop, if
-        ``settings.training`` asks for that.
     checkpoint_dir
         Folder of the checkpoints of this training alone, to go on from after a stop.
     progress
@@ -353,29 +349,15 @@ def train_refiner(
     if settings.gaussian:
         network.learn_spectrum(resize_pictures(images, settings.size))
     objective = RefinerObjective(network, settings.drop, settings.feature_noise)
-    held_out = None
-    if validation is not None:
-        _check_pairs(*validation)
-        held_out = _pairs(*validation, scaler, settings.size)
     told = train(
         objective,
-        _pairs(images, features, scaler, settings.size),
+        _Pairs(resize_pictures(images, settings.size), scaler.apply(features)),
         settings.training,
-        validation=held_out,
         checkpoint_dir=checkpoint_dir,
         progress=progress,
     )
     device: Literal['cpu', 'cuda'] = 'cuda' if told.device.startswith('cuda') else 'cpu'
     return SmallRefiner(network, scaler, sampling, device=device), told
-
-
-def _pairs(
-    images: Uint8Array,
-    features: npt.NDArray[np.floating[Any]],
-    scaler: Standardizer,
-    size: int,
-) -> _Pairs:
-    return _Pairs(resize_pictures(images, size), scaler.apply(features))
 
 
 def _check_pairs(images: npt.NDArray[Any], features: npt.NDArray[Any]) -> None:

@@ -225,12 +225,11 @@ def find_entry(name: str, manifest: Manifest | None = None) -> WeightsEntry:
     return manifest[name]
 
 
-def default_weights_dir(environ: Mapping[str, str] | None = None) -> Path:
+def default_weights_dir() -> Path:
     """Return the folder of weights: ``BIDS_NEURODECODE_WEIGHTS``, else one in the user's cache."""
-    environ = os.environ if environ is None else environ
-    if environ.get(WEIGHTS_VARIABLE):
-        return Path(environ[WEIGHTS_VARIABLE]).expanduser()
-    cache = environ.get('XDG_CACHE_HOME')
+    if os.environ.get(WEIGHTS_VARIABLE):
+        return Path(os.environ[WEIGHTS_VARIABLE]).expanduser()
+    cache = os.environ.get('XDG_CACHE_HOME')
     base = Path(cache) if cache else Path.home() / '.cache'
     return base / 'bids_neurodecode' / 'weights'
 

@@ -115,14 +115,12 @@ class ParcelMeans(NamedTuple):
     """Mean series of parcels.
 
     ``values`` (n_samples, n_parcels), float32; ``ids`` (n_parcels,) the labels, ascending;
-    ``n_voxels`` (n_parcels,) voxels averaged; ``empty`` the labels that were asked for and have
-    no usable voxel.
+    ``n_voxels`` (n_parcels,) voxels averaged.
     """
 
     values: npt.NDArray[np.float32]
     ids: npt.NDArray[np.int64]
     n_voxels: npt.NDArray[np.int64]
-    empty: tuple[int, ...]
 
 
 def as_labels(volume: npt.NDArray[Any], source: str = 'given') -> LabelArray:
@@ -332,11 +330,7 @@ def region_mask(
     return mask
 
 
-def parcel_means(
-    series: RealArray,
-    labels: npt.NDArray[np.integer[Any]],
-    ids: Sequence[int] | None = None,
-) -> ParcelMeans:
+def parcel_means(series: RealArray, labels: npt.NDArray[np.integer[Any]]) -> ParcelMeans:
     """Average the voxels of each parcel.
 
     Parameters
@@ -345,9 +339,6 @@ def parcel_means(
         Shape (n_samples, n_voxels). Voxels with a value that is not finite are left out.
     labels
         Shape (n_voxels,); 0 is no parcel.
-    ids
-        Parcels to expect (the table's ``index``); those without a voxel come back in ``empty``.
-        The labels that occur if left out.
 
     Returns
     -------
@@ -362,8 +353,7 @@ def parcel_means(
     series, labels = np.asanyarray(series), np.asarray(labels)
     if series.ndim != 2 or labels.shape != (series.shape[1],):
         raise DataError(WRONG_SHAPE.format(labels=labels.shape, series=series.shape))
-    wanted = np.unique(labels[labels != 0]) if ids is None else np.unique(np.asarray(ids))
-    usable = np.isfinite(series).all(axis=0) & np.isin(labels, wanted)
+    usable = np.isfinite(series).all(axis=0) & (labels != 0)
     present, codes, counts = np.unique(labels[usable], return_inverse=True, return_counts=True)
     if not present.size:
         raise DataError(NO_PARCELS)
@@ -371,5 +361,4 @@ def parcel_means(
         (1.0 / counts[codes], (codes, np.arange(len(codes)))), shape=(len(present), len(codes))
     )
     values = (weights @ series[:, usable].T).T.astype(np.float32)
-    empty = tuple(int(index) for index in np.setdiff1d(wanted, present))
-    return ParcelMeans(values, present.astype(np.int64), counts.astype(np.int64), empty)
+    return ParcelMeans(values, present.astype(np.int64), counts.astype(np.int64))

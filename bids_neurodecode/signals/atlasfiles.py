@@ -70,7 +70,6 @@ def load_atlas(
     file: Path | None = None,
     table: Path | None = None,
     space: str | None = None,
-    resolution: int | None = None,
     columns: Space | None = None,
     fetch: bool = True,
 ) -> Atlas:
@@ -82,7 +81,8 @@ def load_atlas(
         As TemplateFlow names it: the atlas, then its entities
         (``Schaefer2018_desc-100Parcels7Networks``, on surfaces
         ``Schaefer2018_seg-7n_scale-100``). Files that are in ``TEMPLATEFLOW_HOME`` are
-        read from there without a network; others are fetched, within TemplateFlow's time limit.
+        read from there without a network; others are fetched, within TemplateFlow's time limit,
+        at resolution 2 if there is one.
         ``structures``: the structures of CIFTI, the hemispheres of a surface, or each parcel of
         series of parcels.
     file
@@ -92,8 +92,6 @@ def load_atlas(
         a header. Looked for beside the file, under its name with or without space and resolution.
     space
         Space of the data (``MNI152NLin6Asym``); None if it is native.
-    resolution
-        TemplateFlow's index of the resolution. If left out, the one at hand, else 2.
     columns
         What the columns of the data are, where they are no volumes.
     fetch
@@ -117,7 +115,7 @@ def load_atlas(
             return _surface_atlas(name, columns, fetch=fetch)
         if space is None:
             raise InputError(NO_SPACE.format(name=name))
-        file, table = volume_files(name, space, resolution, fetch=fetch)
+        file, table = volume_files(name, space, fetch=fetch)
         found: str | None = space
         warnings: tuple[str, ...] = ()
     elif file is not None:

@@ -134,7 +134,6 @@ def select_voxels(
     *,
     prediction: Callable[[], RealArray] | None = None,
     tsnr: RealArray | None = None,
-    isc: RealArray | None = None,
     within: BoolArray | None = None,
     seed: int = 0,
 ) -> VoxelSelection:
@@ -159,8 +158,6 @@ def select_voxels(
     tsnr
         Temporal SNR of the training runs, shape (n_voxels,); NaN throughout where there are no
         series to take it from.
-    isc
-        Agreement between subjects on training samples, shape (n_voxels,).
     within
         Voxels of the regions asked for, shape (n_voxels,); all if left out. Voxels that do not
         vary or are not finite in training are never chosen.
@@ -179,7 +176,7 @@ def select_voxels(
     """
     n_samples, n_voxels = train_values.shape
     _check_length('table of training samples', len(train_table), n_samples, 'samples')
-    for name, given in (('region mask', within), ('tSNR map', tsnr), ('ISC map', isc)):
+    for name, given in (('region mask', within), ('tSNR map', tsnr)):
         if given is not None:
             _check_length(name, len(given), n_voxels, 'voxels')
     candidates = _candidates(train_values, within)
@@ -189,7 +186,7 @@ def select_voxels(
     test = _test_repeats(chosen, train_table, settings, seed)
     measure, rule, warnings = _resolve(train_table, settings, test, prediction is not None)
     missing = tsnr is None or bool(np.isnan(tsnr).all())
-    maps = {'tsnr': None if missing else tsnr, 'isc': isc}
+    maps = {'tsnr': None if missing else tsnr}
     if measure == 'prediction' and prediction is not None:
         maps['prediction'] = prediction()
     values = _measure(chosen, train_table, measure, maps, candidates)

@@ -59,9 +59,7 @@ class WouldBeFetchedError(InputError):
     """A file is not in TemplateFlow's folder, and nothing is to be fetched."""
 
 
-def volume_files(
-    name: str, space: str, resolution: int | None, *, fetch: bool = True
-) -> tuple[Path, Path]:
+def volume_files(name: str, space: str, *, fetch: bool = True) -> tuple[Path, Path]:
     """Return the image and the table, from the folder if they are there, else fetched.
 
     Parameters
@@ -70,18 +68,16 @@ def volume_files(
         Of the atlas.
     space
         Template of the data.
-    resolution
-        Of the data, as TemplateFlow counts it; None: not known.
     fetch
         Whether what is not there is fetched; else it is an error.
     """
     atlas, entities = _parts_of(name)
     home = os.environ.get('TEMPLATEFLOW_HOME')
     if home:
-        at_hand = _in_folder(Path(home) / f'tpl-{space}', atlas, entities, resolution)
+        at_hand = _in_folder(Path(home) / f'tpl-{space}', atlas, entities)
         if at_hand is not None:
             return at_hand
-    return _fetch(name, atlas, entities, space, resolution, fetch=fetch)
+    return _fetch(name, atlas, entities, space, fetch=fetch)
 
 
 def _parts_of(name: str) -> tuple[str, dict[str, str]]:
@@ -110,9 +106,7 @@ def _files_in(
     return there
 
 
-def _in_folder(
-    folder: Path, atlas: str, entities: dict[str, str], resolution: int | None
-) -> tuple[Path, Path] | None:
+def _in_folder(folder: Path, atlas: str, entities: dict[str, str]) -> tuple[Path, Path] | None:
     images: dict[int, Path] = {}
     tables = []
     for path, grid in _files_in(folder, atlas, entities):
@@ -120,7 +114,7 @@ def _in_folder(
             tables.append(path)
         elif form_of(path) is None and path.name.endswith(('.nii', '.nii.gz')):
             images[int(grid.get('res', 1))] = path
-    choice = resolution or (2 if 2 in images else min(images, default=0))
+    choice = 2 if 2 in images else min(images, default=0)
     return (images[choice], tables[0]) if choice in images and tables else None
 
 
@@ -216,7 +210,6 @@ def _fetch(
     atlas: str,
     entities: dict[str, str],
     space: str,
-    resolution: int | None,
     *,
     fetch: bool,
 ) -> tuple[Path, Path]:
@@ -236,11 +229,7 @@ def _fetch(
         elsewhere = f' (it has it in {", ".join(others)})' if others else _near_elsewhere(name)
         raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
     by_resolution = {int(dict(ENTITY.findall(p.name)).get('res', 1)): p for p in images}
-    choice = resolution or (2 if 2 in by_resolution else min(by_resolution))
-    if choice not in by_resolution:
-        choices = ', '.join(map(str, sorted(by_resolution)))
-        elsewhere = f' at resolution {choice} (there are {choices})'
-        raise InputError(NOT_IN_SPACE.format(name=name, space=space, elsewhere=elsewhere))
+    choice = 2 if 2 in by_resolution else min(by_resolution)
     image = by_resolution[choice]
     grid = {'resolution': choice} if '_res-' in image.name else {}
     _get(space, atlas, [image], {'extension': '.nii.gz', **grid, **query}, fetch=fetch)

@@ -146,8 +146,6 @@ def test_a_concept_that_fits_at_few_times_has_no_p():
 def test_what_cannot_be_done():
     rng = np.random.default_rng(0)
     a, b = examples(rng, 20), examples(rng, 20)
-    with pytest.raises(ArgumentsError, match='at least 20 random splits'):
-        concept_vectors(a, b, rng=rng, n_splits=5)
     with pytest.raises(DataError, match='The concept faces needs at least 10'):
         concept_sensitivity({'faces': pictures(a[:4], b)}, a, rng=rng, n_permutations=1)
     with pytest.raises(DataError, match='the same number of columns'):

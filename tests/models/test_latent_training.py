@@ -8,7 +8,6 @@ import pytest
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.models import latent_models, latent_training
-from bids_neurodecode.models.dual import Factorisation
 from bids_neurodecode.models.latent_models import load_latents
 from bids_neurodecode.models.latent_training import LatentSettings, fit_latents
 from bids_neurodecode.models.trainingsettings import TrainingSettings
@@ -125,16 +124,6 @@ def test_same_seed_same_weights():
     assert all(np.array_equal(a[key], b[key]) for key in a)
     other = fitted('conv', data, seed=1).state()
     assert not np.array_equal(a['network.first.weight_ih_l0'], other['network.first.weight_ih_l0'])
-
-
-def test_a_factorisation_at_hand_is_used():
-    X, Y, names = world()
-    known = Factorisation(X, groups=names)
-    settings = replace(QUICK, alphas=(10.0,))
-    rng = np.random.default_rng(0)
-    a = fit_latents(X, Y, settings, names=names, rng=rng, factorisation=known)
-    b = fit_latents(X, Y, settings, names=names, rng=rng)
-    np.testing.assert_allclose(a.predict(X), b.predict(X), rtol=1e-4)
 
 
 def test_settings_come_from_the_configuration():

@@ -121,10 +121,9 @@ def test_on_disk(trained, tmp_path):
 def test_goes_on_after_a_stop_to_the_bit(tmp_path):
     images, features, _ = planted(20)
     settings = RefinerSettings(
-        **TINY, training=TrainingSettings(n_epochs=3, batch_size=8, device='cpu', keep='best')
+        **TINY, training=TrainingSettings(n_epochs=3, batch_size=8, device='cpu')
     )
-    held = planted(6, seed=3)[:2]
-    whole, _ = train_refiner(images, features, settings, validation=held)
+    whole, _ = train_refiner(images, features, settings)
 
     class Stop(Exception):
         pass
@@ -134,12 +133,8 @@ def test_goes_on_after_a_stop_to_the_bit(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        train_refiner(
-            images, features, settings, validation=held, checkpoint_dir=tmp_path, progress=stop
-        )
-    resumed, told = train_refiner(
-        images, features, settings, validation=held, checkpoint_dir=tmp_path
-    )
+        train_refiner(images, features, settings, checkpoint_dir=tmp_path, progress=stop)
+    resumed, told = train_refiner(images, features, settings, checkpoint_dir=tmp_path)
     assert told.n_steps == 9
     for name, values in whole.state().items():
         np.testing.assert_array_equal(resumed.state()[name], values, err_msg=name)

@@ -218,10 +218,14 @@ class TestManifest:
         with pytest.raises(ArgumentsError, match='vdvae-imagenet64'):
             find_entry('vdvae')
 
-    def test_the_folder_comes_from_the_environment(self):
-        assert default_weights_dir({'BIDS_NEURODECODE_WEIGHTS': '/w'}) == Path('/w')
-        assert default_weights_dir({'XDG_CACHE_HOME': '/c'}) == Path('/c/bids_neurodecode/weights')
-        assert default_weights_dir({}).is_relative_to(Path.home())
+    def test_the_folder_comes_from_the_environment(self, monkeypatch):
+        monkeypatch.setenv('XDG_CACHE_HOME', '/c')
+        monkeypatch.setenv('BIDS_NEURODECODE_WEIGHTS', '/w')
+        assert default_weights_dir() == Path('/w')
+        monkeypatch.delenv('BIDS_NEURODECODE_WEIGHTS')
+        assert default_weights_dir() == Path('/c/bids_neurodecode/weights')
+        monkeypatch.delenv('XDG_CACHE_HOME')
+        assert default_weights_dir().is_relative_to(Path.home())
 
 
 class TestFetch:

@@ -187,14 +187,6 @@ def test_repeats_that_share_a_run_are_said(training):
     assert chosen.warnings == (selection.SHARED_NOISE.format(measure='ncsnr'),)
 
 
-def test_isc_map(unrepeated):
-    isc = np.linspace(-1, 1, N_VOXELS)
-    chosen = select_voxels(
-        *unrepeated, SelectionSettings(measure='isc', rule='threshold', threshold=0.5), isc=isc
-    )
-    np.testing.assert_array_equal(chosen.keep, isc.astype(np.float32) >= 0.5)
-
-
 def test_a_map_with_gaps_never_passes(unrepeated):
     tsnr = np.full(N_VOXELS, np.nan)
     tsnr[:7] = 50

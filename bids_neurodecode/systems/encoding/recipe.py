@@ -148,7 +148,6 @@ def encode_pictures(
     config: Config,
     *,
     settings: EncoderSettings | None = None,
-    ncsnr: npt.NDArray[np.floating[Any]] | None = None,
     regions: Mapping[str, BoolArray] | None = None,
     within: BoolArray | None = None,
     device: str = 'cpu',
@@ -171,9 +170,6 @@ def encode_pictures(
         Feature components, ridge, evaluation and seed.
     settings
         The model; ridge with what ``config`` says if left out.
-    ncsnr
-        Noise-ceiling signal-to-noise ratio, (n_mask,), to normalise scores; taken from repeats
-        of stimuli in ``samples`` if left out. Nothing is fitted to it.
     regions
         Voxels of each region that gets scores of its own, (n_mask,) each.
     within
@@ -203,12 +199,11 @@ def encode_pictures(
         part = tuned[min(number, len(tuned) - 1)].fold(fold, keep)
         run.fold(number, fold, part, fit_rngs[number])
     chosen = samples.voxels(keep)
-    ratio = ncsnr_of(chosen) if ncsnr is None else np.asarray(ncsnr)[keep]
     judge = EncodingScorer(
         split,
         config.evaluation,
         settings.threshold,
-        ratio,
+        ncsnr_of(chosen),
         {name: np.asarray(voxels)[keep] for name, voxels in (regions or {}).items()},
         judge_rng,
     )
