@@ -101,11 +101,6 @@ CAVEAT = (
     'own says more.'
 )
 
-FEW = (
-    'With {n} participants means have no interval and nothing is tested over participants '
-    '({need} are needed). {title}: {each}.'
-)
-
 
 class MeanScore(NamedTuple):
     """A score over participants."""
@@ -483,7 +478,9 @@ def group_headline(
     facts.append(('95 % confidence interval', span if math.isfinite(found.low) else few))
     if math.isfinite(mean['p']):
         facts.append((f'p ({test_of(mean)})', scores.write_p(float(mean['p']))))
-    if found.n_tested and sure:
+    if sure:
+        facts.append(('shows', score_verdict(mean).short))
+    if found.n_tested and sure and head['space'] != 'final':
         facts.append(
             (
                 'participants better than chance on their own (not corrected for their number)',
@@ -514,13 +511,7 @@ def _verdicts(metrics: pd.DataFrame, guides: Sequence[str]) -> list[Verdict]:
     if head is None or row is None:
         return []
     images = verdicts_of_group_images(metrics, guides)
-    title = FINAL.format(text=scores.title_of(head)) if images else scores.title_of(head)
-    found = mean_score(same_score(metrics, head))
-    lines = []
-    if found.n < MIN_GROUPS:
-        more = {'title': title, 'each': _each(metrics, head)}
-        lines.append(Verdict('info', FEW.format(n=found.n, need=MIN_GROUPS, **more)))
-    lines += images or [group_verdict(same_score(metrics, head))]
+    lines = images[1:]  # the headline is the first
     told = scores.identified(metrics) if head['metric'] == scores.ENCODED else None
     lines += [] if told is None else [group_verdict(same_score(metrics, told))]
     if images and row['space'] != 'final':
@@ -665,15 +656,6 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
         'initial and final are images that were made).'
     )
     return Table(columns, tuple(rows), caption, frozenset(range(3, len(columns))))
-
-
-def _each(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
-    """Write the score of each participant."""
-    same = same_score(metrics, row)
-    return ', '.join(
-        f'sub-{label} {scores.write_score(str(row["metric"]), float(value))}'
-        for label, value in zip(same['participant'], same['value'], strict=True)
-    )
 
 
 def _participant_table(rows: pd.DataFrame) -> Table:

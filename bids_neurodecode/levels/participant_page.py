@@ -34,7 +34,7 @@ from bids_neurodecode.report.results import ParticipantResults, StageResults
 from bids_neurodecode.report.section_data import data_section
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_quality import quality_section
-from bids_neurodecode.report.section_scores import scores_section
+from bids_neurodecode.report.section_scores import READING, scores_section
 from bids_neurodecode.report.section_signal import (
     brain_section,
     ceiling_text,
@@ -48,6 +48,7 @@ from bids_neurodecode.systems.movie.report.agreement import agreement_section
 from bids_neurodecode.systems.movie.report.section import film_section
 from bids_neurodecode.systems.reconstruction.report import generation_section
 
+HOW_TO_READ = 'What scores, baselines, intervals, p values and claims say'
 INTRO = (
     'This text is of this participant and may be used in a paper as it is; that of all '
     'participants is in logs/CITATION.md.'
@@ -141,7 +142,8 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         sure = not results.leaks
         head = verdicts.make_headline(row, confidence, n_folds, sure=sure, metrics=reader.metrics)
         blocks.append(head)
-        lines = [*verdicts.verdicts_of_page(reader.metrics, confidence, guides)]
+        told = verdicts.verdicts_of_page(reader.metrics, confidence, guides)
+        lines = [*verdicts.beside_headline(told, row, confidence)]
     reliability = reliability_text(results)
     lines += [
         verdicts.split_verdict(results),
@@ -211,10 +213,11 @@ def _n_conditions(results: ParticipantResults) -> int:
     return 0 if results.conditions is None else len(results.conditions.names)
 
 
-def how_to_read() -> Bullets:
+def how_to_read() -> Fold:
     """Return the lines that every page carries."""
     file = resources.files('bids_neurodecode') / 'data' / 'report' / 'reading.txt'
-    return Bullets(tuple(file.read_text('utf-8').splitlines()))
+    lines = Bullets(tuple(file.read_text('utf-8').splitlines()))
+    return Fold(HOW_TO_READ, (lines,), READING)
 
 
 def _warnings(reader: Reader) -> tuple[Block, ...]:

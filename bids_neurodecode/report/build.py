@@ -214,6 +214,8 @@ class Fold:
 
     title: str
     blocks: tuple[Block, ...]
+    anchor: str = ''
+    """A link to it opens them."""
     kind: Literal['fold'] = 'fold'
 
 
@@ -309,6 +311,7 @@ class _DrawnFold:
 
     title: str
     blocks: tuple[object, ...]
+    anchor: str
     kind: Literal['fold'] = 'fold'
 
 
@@ -431,7 +434,7 @@ class _Drawing:
             self.depth += 1
             blocks = tuple(self.block(inner) for inner in block.blocks)
             self.depth -= 1
-            return _DrawnFold(block.title, blocks)
+            return _DrawnFold(block.title, blocks, block.anchor)
         return block
 
     def save(self, plot: Plot) -> tuple[bytes, Path]:

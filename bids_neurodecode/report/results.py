@@ -118,6 +118,9 @@ class VoxelResults:
     """In words, such as ``repeats agree over runs, FDR 0.05``."""
     n_scored: tuple[int, ...] = ()
     """Of the models of each fold, which the scores are of; empty where these are the same."""
+    scored_ceiling: float | None = None
+    """Median noise ceiling of averaged held-out trials, of betas that are scored and are not
+    those that are written; None where these are the same, or no held-out stimulus is repeated."""
 
 
 @dataclass(frozen=True)

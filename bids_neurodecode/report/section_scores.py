@@ -44,10 +44,12 @@ LONG = 12
 """Scores from which only those of the headline's data are shown, the others folded."""
 MOST_CATEGORIES = 30
 """With more, scores by category are not drawn."""
+READING = 'what-scores-say'
+"""Where the lines on reading a page are, which are closed until they are linked to."""
 READ = Jump(
     'Better or worse is said only where p and interval agree. What each says, and what baselines '
     'and ceilings are:',
-    'reading',
+    READING,
     'How to read this page',
 )
 DRAWN = (
@@ -89,6 +91,7 @@ SIZES = (
     'brought to {scored} x {scored} pixels (scores by pixels) or to the size that a network '
     'takes. No score is of details finer than {made} x {made} pixels can show.'
 )
+TABLES = 'What the tables show: columns, drawings, intervals, p, chance and ceilings'
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'
 RETRIEVED = (
     'Retrieved images',
@@ -117,7 +120,8 @@ def scores_section(reader: Reader) -> tuple[Block, ...]:
             hidden = made & ~((shown['space'] == 'final') & scores.is_main(shown))
             guided = shown[~hidden] if (~hidden).any() else shown
             draws = None if reader.config is None else reader.config.evaluation.n_permutations
-            blocks += [tables_guide(guided, confidence, draws), READ]
+            guide = tables_guide(guided, confidence, draws)
+            blocks += [Fold(TABLES, (guide,)), READ]
         bounded = scores.known_ceilings(shown)
         blocks += _tables(reader, metrics, bounded[~made], bounded[made], confidence, sure=sure)
     folded = (*_categories(reader), *_details(reader))
@@ -153,8 +157,11 @@ def _tables(
             title = f'{told[:1].upper()}{told[1:]}. {_of_what(decoded)}'
         yield from _by_space(metrics, decoded, confidence, title, sure=sure)
     if retrieved.any():
-        yield Heading(RETRIEVED[0])
-        yield score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
+        table = score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
+        # they stand in for images that were made, where none were
+        shown: tuple[Block, ...] = (Heading(RETRIEVED[0]), table)
+        # they stand in for images that were made, where none were
+        yield from (Fold(RETRIEVED[0], (table,)),) if len(main) else shown
 
 
 def sizes_of(readers: Sequence[Reader], rows: pd.DataFrame) -> Iterable[Block]:

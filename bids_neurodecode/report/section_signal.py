@@ -19,7 +19,7 @@ from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
 from bids_neurodecode.report.cortex import HOW, can_turn, plot_cortex, surface_viewer
 from bids_neurodecode.report.landmarks import REACH, SOURCE, label_voxels
 from bids_neurodecode.report.reader import Reader, read_table
-from bids_neurodecode.report.results import RESPONSES_ALONE, ParticipantResults
+from bids_neurodecode.report.results import RESPONSES_ALONE, BetaResults, ParticipantResults
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
@@ -78,16 +78,26 @@ CEILING = (
 )
 CEILING_APART = (
     '. Scores are of betas of model {scored} that were tuned without the held-out trials, other '
-    'ones in each fold: their ceiling is not computed'
+    'ones in each fold'
 )
-DIVIDED = ', and noise-normalised accuracy divides by that of the written betas in its place'
+DIVIDED = '; noise-normalised accuracy divides by the ceiling of the written betas in their place'
+SCORED_CEILING = (
+    ' Of the betas that are scored, which were tuned without the held-out trials, stimuli can '
+    'explain {ceiling:.0f} % of the variance of averages of held-out trials (median of {voxels}; '
+    'by the repeats of held-out stimuli alone, by which nothing was chosen).'
+)
+CHOSEN, ALL_VOXELS = 'voxels chosen by training trials', 'all voxels'
+NO_SCORED_CEILING = (
+    ' The ceiling of the betas that are scored, which were tuned without the held-out trials, is '
+    'not known, as no held-out stimulus is repeated.'
+)
 WHERE = (
     'Where in the brain: of the {n:,} voxels that the final decoder reads there are '
     '{places}{elsewhere} (no region was decoded by itself).'
 )
 WHY = (
-    ' The voxels were selected {why}, so that this says where stimuli change responses reliably, '
-    'not how well each region can be decoded.'
+    'The voxels that the decoder reads were selected {why}, so that where they lie says where '
+    'stimuli change responses reliably, not how well each region can be decoded.'
 )
 BY_AGREEMENT = 'because their responses to repeats of a stimulus agree'
 BY_RULE = 'by the rule that is given with their number'
@@ -159,7 +169,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         blocks = shown if key in main else folded
         borders = atlas if key in main and sheet is not None else None
         used, drawn = selected, image
-        whose = ceiling_of(results) if key in CEILINGS else ''
+        whose = _whose(results, key)
         if spec.of == 'network' and results.network is not None:
             used, whose = None, LEFT_OUT
             drawn = _voxels_alone(image, load_map(results.network.voxels))
@@ -182,6 +192,14 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     return (*shown, *(more if folded else ()))
 
 
+def _whose(results: ParticipantResults, key: str) -> str:
+    """Say which betas a map of noise ceilings belongs to, and what is known of those scored."""
+    if key not in CEILINGS:
+        return ''
+    of_scores = key == 'noiseceiling' and results.system == 'encoding'
+    return ceiling_of(results) + (scored_ceiling_text(results) if of_scores else '')
+
+
 def _spec_of(results: ParticipantResults, key: str, spec: brain.MapSpec) -> brain.MapSpec:
     """Return how a map is described; of films a prediction says whose it is: there are two."""
     if key == 'pearsonr' and results.system == 'movie':
@@ -196,12 +214,10 @@ def _voxels_alone(image: nib.Nifti1Image, voxels: nib.Nifti1Image) -> nib.Nifti1
 
 
 def _where_decoded(results: ParticipantResults, maps: Mapping[str, Path]) -> Iterable[Block]:
-    """Say in which regions the voxels of a decoder lie, and what that does not say."""
-    where = where_text(results)
-    if where and not any(key in maps for key in SCORED):
+    """Say what regions in which the voxels of a decoder lie do not say."""
+    if where_text(results) and not any(key in maps for key in SCORED):
         rule = '' if results.voxels is None else results.voxels.rule
-        why = WHY.format(why=BY_AGREEMENT if 'agree' in rule else BY_RULE)
-        yield Text((where + why,))
+        yield Text((WHY.format(why=BY_AGREEMENT if 'agree' in rule else BY_RULE),))
 
 
 def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
@@ -485,11 +501,34 @@ def ceiling_of(results: ParticipantResults) -> str:
     if betas is None or betas.model not in {'B', 'C', 'D'} or results.system == 'betas':
         return ''
     said = CEILING.format(written=betas.model)
-    scored = sorted({*betas.fold_models}) or [betas.model]
-    if betas.tuning == 'training' and {betas.model, *scored} != {'B'}:
+    if _tuned_apart(betas):
+        scored = sorted({*betas.fold_models}) or [betas.model]
         said += CEILING_APART.format(scored=' and '.join(scored))
         said += DIVIDED if results.system == 'encoding' else ''
     return f'{said}.'
+
+
+def _tuned_apart(betas: BetaResults) -> bool:
+    """Tell whether the betas that are scored were tuned without the held-out trials."""
+    models = {betas.model, *betas.fold_models}
+    return betas.tuning == 'training' and bool(models & {'C', 'D'})
+
+
+def scored_ceiling_text(results: ParticipantResults) -> str:
+    """Say what the noise ceiling of the betas that are scored is, where these are others.
+
+    Parameters
+    ----------
+    results
+        With its betas and voxels.
+    """
+    betas, voxels = results.betas, results.voxels
+    if betas is None or voxels is None or not results.fits_models or not _tuned_apart(betas):
+        return ''
+    if voxels.scored_ceiling is None:
+        return NO_SCORED_CEILING
+    which = ALL_VOXELS if results.system == 'encoding' else CHOSEN
+    return SCORED_CEILING.format(ceiling=100 * voxels.scored_ceiling, voxels=which)
 
 
 def ceiling_text(results: ParticipantResults) -> str:
@@ -548,7 +587,8 @@ def reliability_text(results: ParticipantResults) -> str:
         n, of = int(chosen.sum()), int(known.sum())
         share, r = percent(n / of), (high / 100) ** 0.5
         said = RELIABILITY.format(n=n, of=of, share=share, low=low, high=high, r=r)
-        return said + ceiling_of(results)
+        # beside the map, where that stands for itself
+        return said + ('' if results.system == 'encoding' else scored_ceiling_text(results))
     key = next((key for key in ('ceilingr', 'isc') if key in maps), None)
     if key is None:
         return ''

@@ -136,9 +136,8 @@ PIXELS_ALONE = (
 )
 OTHER_BETAS = (
     'Scores are of betas of model {scored}, chosen within the training trials. The betas that are '
-    'written, the final model, maps and noise ceilings are of model {written}, chosen on all '
-    'trials, held-out ones included: these ceilings are not those of the scores, which are not '
-    'computed.'
+    'written, the final model and maps of noise ceilings are of model {written}, chosen on all '
+    'trials, held-out ones included.'
 )
 SERIES = (
     'Held-out runs took part in one thing: the series of all runs decide {what}. They know when '
@@ -272,6 +271,28 @@ def recovered(
         return text
     network, pixels = (short == BETTER for short in shown)
     return f'{RECOVERED[network, pixels]} {text}'
+
+
+def beside_headline(
+    lines: Sequence[Verdict], row: pd.Series[Any], confidence: float
+) -> list[Verdict]:
+    """Return what lines say beyond the headline, which has the score with its interval and p.
+
+    Parameters
+    ----------
+    lines
+        From :func:`verdicts_of_page`.
+    row
+        That heads the page.
+    confidence
+        Of its interval, such as .95.
+    """
+    first, *rest = lines
+    if not all(math.isfinite(row[key]) for key in ('chance', 'ci_low', 'p')):
+        return [first, *rest]  # it says what is lacking
+    said = score_verdict(row, confidence, tested=row['space'] != 'final').text
+    more = first.text.partition(said)[2].strip()
+    return [*([Verdict('info', FINAL.format(text=more))] if more else []), *rest]
 
 
 def verdicts_of_page(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config, SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.ridge import fit_ridge
-from bids_neurodecode.samples import COLUMNS, Samples
+from bids_neurodecode.samples import COLUMNS, Samples, Split
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.signals.selection import (
     IN_SESSION,
@@ -26,7 +26,13 @@ from bids_neurodecode.signals.selection import (
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.text import span_of
-from bids_neurodecode.typing import FloatArray
+from bids_neurodecode.typing import BoolArray, FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SOME = 3
+"""Trials of a fold by which betas that were tuned apart are told from those of all trials."""
 
 
 def choose_voxels(
@@ -164,10 +170,83 @@ def predicted_share(
     return share
 
 
+def scored_ncsnr(
+    samples: Samples, tuned: Sequence[Samples], split: Split, keep: BoolArray
+) -> npt.NDArray[np.float32] | None:
+    """Return the ratio of signal and noise of the betas that are scored, by held-out repeats.
+
+    None where no held-out stimulus is repeated, and where these betas are those of all trials,
+    whose repeats are more. Nothing may be chosen by it: it is of test data.
+
+    Parameters
+    ----------
+    samples
+        All trials, with betas tuned on all of them.
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    split
+        What is held out.
+    keep
+        Which voxels, (n_mask,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_voxels,).
+    """
+    fits = [tuned[min(number, len(tuned) - 1)].values for number in range(len(split))]
+    table, rows, left = samples.table, [], np.ones(samples.n_samples, dtype=bool)
+    for fold in split:
+        rows.append(fold.test[left[fold.test]])
+        left[fold.test] = False
+    some = [index[:SOME] for index in rows]
+    if all(
+        np.array_equal(values[index], samples.values[index], equal_nan=True)
+        for values, index in zip(fits, some, strict=True)
+    ):
+        return None
+    held_out = table.iloc[np.concatenate(rows)]
+    stimuli, sessions = held_out['stimulus'].astype(str), _sessions(held_out)
+    if not stimuli.duplicated().any() or sessions.value_counts().min() < 2:
+        return None
+    columns = np.flatnonzero(keep)
+    ratio = np.empty(len(columns), dtype=np.float32)
+    for part in blocks(len(ratio), len(held_out), COLUMNS):
+        values = [v[np.ix_(index, columns[part])] for v, index in zip(fits, rows, strict=True)]
+        ratio[part] = reliability.ncsnr(np.concatenate(values), stimuli, sessions)
+    return ratio
+
+
+def scored_ceiling(
+    ratio: npt.NDArray[np.floating[Any]] | None, table: pd.DataFrame, split: Split
+) -> float | None:
+    """Return the median noise ceiling of averages of held-out trials; None where it is not known.
+
+    Parameters
+    ----------
+    ratio
+        From :func:`scored_ncsnr`.
+    table, split
+        One row per trial, with ``stimulus``, and what is held out.
+    """
+    if ratio is None or not len(ratio):
+        return None
+    rows = np.unique(np.concatenate([fold.test for fold in split]))
+    counts = table['stimulus'].iloc[rows].value_counts().to_numpy()
+    return float(np.median(reliability.noise_ceiling(ratio, counts)))
+
+
 def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
     """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
     table = samples.table
     if not table['stimulus'].duplicated().any():
         return None
-    sessions = table['session'].fillna('').astype(str) if 'session' in table.columns else None
-    return reliability.ncsnr(samples.values, table['stimulus'].astype(str), sessions)
+    return reliability.ncsnr(samples.values, table['stimulus'].astype(str), _sessions(table))
+
+
+def _sessions(table: pd.DataFrame) -> pd.Series[str]:
+    import pandas as pd
+
+    if 'session' not in table.columns:
+        return pd.Series('', index=table.index)
+    return table['session'].fillna('').astype(str)

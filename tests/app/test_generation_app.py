@@ -33,6 +33,7 @@ from bids_neurodecode.systems.reconstruction.generation.steps.outputs import (
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
 from bids_neurodecode.workflow.process import MADE
 from bids_neurodecode.workflow.step import PROCESS
+from tests.browser import chromium, find_browser
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -195,6 +196,13 @@ def test_checkpoints_are_those_of_the_same_data(trained, tmp_path):
     assert generate.key(inputs | {'config': json.dumps(settings)}) == key
     settings['reconstruction']['prior_steps'] = 5
     assert generate.key(inputs | {'config': json.dumps(settings)}) != key
+
+
+@pytest.mark.skipif(find_browser() is None, reason='no Chromium on this machine')
+def test_the_page_has_at_most_twelve_screens(trained, tmp_path):
+    with chromium(find_browser(), tmp_path) as tab:
+        tab.open(trained / 'out' / 'sub-01.html', width=1280)
+        assert tab.evaluate('document.documentElement.scrollHeight') <= 12 * 720
 
 
 def test_new_responses_become_pictures_too(trained, check_pybids):

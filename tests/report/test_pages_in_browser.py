@@ -14,6 +14,7 @@ from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.levels.participant_page import write_participant_report
 from bids_neurodecode.report.build import Plot, _Drawing
 from bids_neurodecode.report.results import ConditionResults, NetworkResults, ParticipantResults
+from bids_neurodecode.report.section_scores import READING
 from bids_neurodecode.report.study import write_study_report
 from bids_neurodecode.study import plan_study
 from tests.browser import Browser, chromium, find_browser
@@ -133,6 +134,15 @@ def test_the_page_of_a_participant_is_short(browser: Browser, pages: Path) -> No
         'e => e.getBoundingClientRect().top))'
     )
     assert first < SCREEN / 2, 'images come first'
+
+
+def test_a_link_to_folded_lines_opens_them(browser: Browser, pages: Path) -> None:
+    browser.open(pages / 'sub-01.html', width=1280)
+    is_open = f'document.getElementById("{READING}").closest("details").open'
+    assert not browser.evaluate(is_open)
+    browser.evaluate(f'document.querySelector("a[href=\'#{READING}\']").click()')
+    browser.evaluate('new Promise(done => setTimeout(done, 50))')
+    assert browser.evaluate(is_open)
 
 
 def test_an_image_fills_the_screen_when_it_is_clicked(browser: Browser, pages: Path) -> None:

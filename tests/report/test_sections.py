@@ -14,12 +14,18 @@ from bids_neurodecode.levels.participant_page import _crashes
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.report.results import BetaResults, NetworkResults, ParticipantResults
+from bids_neurodecode.report.results import (
+    BetaResults,
+    NetworkResults,
+    ParticipantResults,
+    VoxelResults,
+)
 from bids_neurodecode.report.section_quality import COLLINEAR, quality_section
 from bids_neurodecode.report.section_scores import READ, score_table, scores_section
 from bids_neurodecode.report.section_signal import (
     NO_ATLAS,
     NO_MEASURE,
+    NO_SCORED_CEILING,
     brain_section,
     reliability_text,
     where_text,
@@ -132,6 +138,8 @@ def test_scores_on_training_samples_are_called_so(
     metrics.assign(protocol='in-sample').to_csv(file, sep='\t', index=False)
     guide, jump, heading, first, *_ = scores_section(Reader(replace(results, metrics=file)))
     assert (jump, isinstance(heading, Heading)) == (READ, True)
+    assert isinstance(guide, Fold)
+    (guide,) = guide.blocks
     assert isinstance(guide, Text)
     assert guide.paragraphs[0].startswith('Each table has the model with its 95 % interval')
     assert isinstance(first, Table)
@@ -182,15 +190,21 @@ def test_a_decoder_says_where_its_voxels_lie(results: ParticipantResults, tmp_pa
     assert f'{rest} elsewhere (no region was decoded by itself)' in said
     first, *blocks = brain_section(Reader(person))
     assert isinstance(first, Text)
-    assert first.paragraphs[0].startswith(said)
+    assert 'not how well each region can be decoded' in first.paragraphs[0]
     (made,) = [block for block in blocks if isinstance(block, Table)]
     assert [row[0] for row in made.rows] == ['Right', 'Left'], 'most voxels first'
     assert made.rows[0][-1] == f'{right} ({share})'
     (ceiling,) = [x.caption for x in blocks if isinstance(x, Plot)]
     assert 'betas of all trials (model D)' in ceiling
     assert 'Scores are of betas of model C that were tuned without the held-out trials' in ceiling
-    assert 'their ceiling is not computed.' in ceiling
-    assert 'these ceilings are not those of the scores' in betas_verdict(person).text
+    assert 'of model D, chosen on all trials, held-out ones included' in betas_verdict(person).text
+    assert reliability_text(person).endswith(NO_SCORED_CEILING)
+    known = replace(person, voxels=VoxelResults(9, 5, 'a rule', (5,), scored_ceiling=0.4321))
+    told = 'stimuli can explain 43 % of the variance of averages of held-out trials (median of '
+    assert told in reliability_text(known)
+    # of the betas that are written themselves all repeats tell
+    same = replace(known, betas=BetaResults('B', 'native', 'training'))
+    assert 'betas that are scored' not in reliability_text(same)
     assert betas_verdict(replace(person, betas=replace(betas, model='C'))) is None
     seen = series_verdict(person).text
     assert 'the response shape of each voxel and the noise pool' in seen

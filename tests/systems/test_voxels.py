@@ -8,11 +8,16 @@ import pytest
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Fold, Responses, Samples, VoxelMask
+from bids_neurodecode.samples import Fold, Responses, Samples, Split, VoxelMask
 from bids_neurodecode.signals.gathering import UNSEEN_SESSIONS
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.steps.betas import trial_samples
-from bids_neurodecode.systems.voxels import choose_voxels, predicted_share
+from bids_neurodecode.systems.voxels import (
+    choose_voxels,
+    predicted_share,
+    scored_ceiling,
+    scored_ncsnr,
+)
 
 N_TRIALS, N_VOXELS, N_RUNS = 240, 90, 6
 
@@ -205,3 +210,38 @@ def test_held_out_trials_have_no_say_and_unseen_sessions_are_said(tmp_path):
     other = Samples(Responses(changed, scaled.responses.mask), scaled.table)
     _, (again,), _ = joined(other, train, tmp_path)
     np.testing.assert_array_equal(again.values[:96], fold.values[:96])
+
+
+@pytest.mark.parametrize('n_folds', [1, 2])
+def test_the_ceiling_of_scored_betas_is_that_of_held_out_repeats(n_folds):
+    """Planted: 30 % of the variance of averages of 3 trials; training trials hold nothing."""
+    rng = np.random.default_rng(0)
+    n_images, keep = 160, np.arange(N_VOXELS) < 60
+    table = pd.DataFrame({'stimulus': np.repeat([f'{k}.png' for k in range(n_images)], 3)})
+    table = table.assign(run=np.tile(np.arange(3), n_images), session='')
+    noise = rng.standard_normal((len(table), N_VOXELS)).astype(np.float32)
+    signal = np.sqrt(1 / 7) * rng.standard_normal((n_images, N_VOXELS)).repeat(3, axis=0)
+    order = np.arange(len(table))
+    half = order < len(table) // 2
+    folds = (Fold(order[half], order[~half]), Fold(order[~half], order[half]))[:n_folds]
+    split = Split('stimulus', folds, table)
+    mask = VoxelMask(np.ones((N_VOXELS, 1, 1), dtype=bool), np.eye(4))
+
+    def samples(values):
+        return Samples(Responses(values.astype(np.float32), mask), table)
+
+    every = samples(noise)
+    tuned = []
+    for fold in folds:
+        values = noise.copy()
+        values[fold.test] += signal[fold.test]
+        tuned.append(samples(values))
+    ratio = scored_ncsnr(every, tuned, split, keep)
+    assert ratio.shape == (60,)
+    assert scored_ceiling(ratio, table, split) == pytest.approx(0.3, abs=0.04)
+    assert scored_ncsnr(every, [every], split, keep) is None, 'all trials tell more'
+    alone = table.assign(stimulus=[f'{k}.png' for k in range(len(table))])
+    others = [Samples(part.responses, alone) for part in (every, *tuned)]
+    found = scored_ncsnr(others[0], others[1:], Split('stimulus', folds, alone), keep)
+    assert found is None, 'without repeats'
+    assert scored_ceiling(found, alone, split) is None

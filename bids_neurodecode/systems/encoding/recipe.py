@@ -57,7 +57,7 @@ from bids_neurodecode.systems.linear import candidate_stimuli
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE, confusion_of, sample_table
 from bids_neurodecode.systems.scoring import Pairing
-from bids_neurodecode.systems.voxels import ncsnr_of
+from bids_neurodecode.systems.voxels import ncsnr_of, scored_ceiling, scored_ncsnr
 from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
 OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
@@ -115,6 +115,9 @@ class PictureEncoding:
         Of a network: how its training went in each fold: a row per fold (from 1), epoch and part.
     kept
         What each sample or unit scores, for comparisons with another model on the same folds.
+    scored_ceiling
+        Median noise ceiling of averaged held-out trials, of the betas that are scored; None where
+        these are those of all trials, or no held-out stimulus is repeated.
     """
 
     evaluation: Evaluation
@@ -128,6 +131,7 @@ class PictureEncoding:
     examples: tuple[pd.DataFrame, Float32Array]
     curves: tuple[Mapping[str, Any], ...] = ()
     kept: Kept = field(default_factory=dict, repr=False)
+    scored_ceiling: float | None = None
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -206,6 +210,7 @@ def encode_pictures(
         ncsnr_of(chosen),
         {name: np.asarray(voxels)[keep] for name, voxels in (regions or {}).items()},
         judge_rng,
+        scored_ncsnr(samples, tuned, split, keep),
     )
     partition = run.partition(judge) if run.parts else None
     evaluation, maps = run.judge(judge, partition)
@@ -226,6 +231,7 @@ def encode_pictures(
         pick_samples(run.own[best.space], judged),
         tuple(run.curves),
         run.kept,
+        scored_ceiling(judge.scored_ncsnr, samples.table, split),
     )
 
 

@@ -148,6 +148,8 @@ class EncodingScorer:
     ncsnr: npt.NDArray[np.floating[Any]] | None
     regions: Mapping[str, BoolArray]
     rng: np.random.Generator
+    scored_ncsnr: npt.NDArray[np.floating[Any]] | None = None
+    """Of the betas that are scored, where these are others: it bounds the scores."""
 
     def judge(
         self,
@@ -188,8 +190,13 @@ class EncodingScorer:
             null = refitted.r
         if same:
             without = each[: len(weights)]
-        maps = self._maps(space, r, r2, null, np.concatenate([x.n_repeats for x in results]))
-        rows = _Rows(self, model, space, maps, null, each, without, pairing, refitted is not None)
+        repeats = np.concatenate([x.n_repeats for x in results])
+        maps = self._maps(space, r, r2, null, repeats)
+        bound = maps.noise_ceiling
+        if self.scored_ncsnr is not None:
+            bound = self._ceiling(self.scored_ncsnr, space, repeats)
+        refits = refitted is not None
+        rows = _Rows(self, model, space, maps, bound, null, each, without, pairing, refits)
         scores, nulls = rows.all()
         kept = rows.kept()
         scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
@@ -212,8 +219,7 @@ class EncodingScorer:
             p_fwer = statistics.max_statistic_p(r, null)
         ceiling = np.full(r.shape, np.nan)
         if self.ncsnr is not None:
-            counts = 1 if space == SINGLE_TRIAL else repeats
-            ceiling = np.asarray(noise_ceiling(self.ncsnr, counts), dtype=np.float64)
+            ceiling = self._ceiling(self.ncsnr, space, repeats)
         honest = noise_normalized(r, ceiling, threshold=self.threshold)
         return VoxelMaps(
             space,
@@ -227,6 +233,11 @@ class EncodingScorer:
             honest.share_excluded,
             _quantiles(null),
         )
+
+    @staticmethod
+    def _ceiling(ratio: npt.NDArray[Any], space: str, repeats: IndexArray) -> FloatArray:
+        counts = 1 if space == SINGLE_TRIAL else repeats
+        return np.asarray(noise_ceiling(ratio, counts), dtype=np.float64)
 
     def _draws(self, pairing: Pairing, n_permutations: int) -> Iterator[IndexArray]:
         return statistics.permutations(
@@ -259,6 +270,8 @@ class _Rows:
     model: str
     space: str
     maps: VoxelMaps
+    bound: FloatArray
+    """Noise ceiling of the betas that are scored, (n_voxels,)."""
     null: Float32Array
     each: Float32Array
     """Correlations with each unit left out, (n_units, n_voxels)."""
@@ -310,7 +323,7 @@ class _Rows:
         finite = voxels & np.isfinite(self.maps.r)
         kept = voxels & np.isfinite(self.maps.noise_normalized)
         ceiling = self.maps.noise_ceiling
-        explainable = summary(np.sqrt(ceiling[finite]))[0]
+        explainable = summary(np.sqrt(self.bound[finite]))[0]
         r2 = summary(self.maps.r2[finite])[0]
         nulls: dict[str, FloatArray] = {}
 

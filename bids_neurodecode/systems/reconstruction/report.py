@@ -28,6 +28,7 @@ from bids_neurodecode.report.section_scores import (
     score_table,
 )
 
+HOW = 'How the images were made: from voxels to the final image, and sizes of the parts'
 CHAIN = (
     'Tables call the whole chain "{name} + generator": {regressor} predicts latents of {prior} '
     'from voxels, which are decoded to the initial image (first stage); {refiner} turns it into '
@@ -87,8 +88,8 @@ def generation_section(reader: Reader) -> tuple[Block, ...]:
         return ()
     return (
         *_judged(reader, made),
-        Bullets((made.why, *made.facts)),
         *_about(reader, made),
+        Fold(HOW, (Text(_chain(reader, made)), Bullets((made.why, *made.facts)))),
         *_brain(reader),
         _files(made),
         Fold(
@@ -118,7 +119,7 @@ def _judged(reader: Reader, made: GenerationResults) -> Iterable[Block]:
 
 
 def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
-    lines = _chain(reader, made)
+    lines = []
     if made.generator == 'small':
         lines.append(SMALL)
     elif recipe_of(made.generator) is not None:
@@ -132,11 +133,11 @@ def _about(reader: Reader, made: GenerationResults) -> Iterable[Block]:
         yield Text(tuple(lines))
 
 
-def _chain(reader: Reader, made: GenerationResults) -> list[str]:
+def _chain(reader: Reader, made: GenerationResults) -> tuple[str, ...]:
     """Say what the model is, from voxels to the final image."""
     small = made.generator == 'small'
     if not small and not is_pipeline(made.generator):
-        return []
+        return ()
     prior = 'a small variational autoencoder (VDVAE)' if small else 'the VDVAE'
     refiner = (
         'a small diffusion model'
@@ -156,7 +157,7 @@ def _chain(reader: Reader, made: GenerationResults) -> list[str]:
         refiner=refiner,
         guide=GUIDED.format(features=features) if guided else '',
     )
-    return [chain]
+    return (chain,)
 
 
 def _brain(reader: Reader) -> Iterable[Block]:

@@ -586,7 +586,9 @@ def beta_results(info: Mapping[str, Any]) -> Any:
 def voxel_results(info: Mapping[str, Any]) -> Any:
     """Return what the report says of the voxels: of the final model, and of the scores."""
     scored = tuple(info.get('n_scored', ()))
-    return VoxelResults(info['n_mask'], info['n_selected'], info['rule'], scored)
+    return VoxelResults(
+        info['n_mask'], info['n_selected'], info['rule'], scored, info.get('scored_ceiling')
+    )
 
 
 def atlas_entities(config: Config) -> dict[str, str]:

@@ -35,6 +35,7 @@ from bids_neurodecode.systems.steps.publish import (
     Publisher,
     publish_trials,
     publishing,
+    voxel_results,
     with_model,
 )
 from bids_neurodecode.systems.steps.responses import publish_reliable
@@ -82,8 +83,6 @@ def publish_encoding(
     selection_info
         How voxels were chosen; None: they were not.
     """
-    from bids_neurodecode.report import results as r
-
     info, plan, participant = read_json(encoded), measured.plan, measured.participant
     trials, beta_info, publisher = plan.table, measured.beta_info, measured.publisher
     desc, writer = desc_of(info['model']), publisher.writer
@@ -111,7 +110,7 @@ def publish_encoding(
         'encoding',
         warnings=(*beta_info['warnings'], *info['warnings'], *notes),
         leaks=info['leaks'],
-        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        voxels=voxel_results(info),
         trials=publish_trials(writer, trials),
         maps=maps,
         metrics=publish_metrics(writer, measured.config, encoded, ridge, desc),

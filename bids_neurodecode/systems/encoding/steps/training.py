@@ -259,6 +259,7 @@ def save_result(
         'n_mask': len(result.keep),
         'n_selected': int(result.keep.sum()),
         'rule': _rule(config.atlas.regions),
+        'scored_ceiling': result.scored_ceiling,
         'labels': list(evaluation.labels),
         'maps': save_maps(maps, result.partition, mask, folder, tested=not seen.leaks),
         'n_significant': int((maps.p_fdr < ALPHA).sum()),

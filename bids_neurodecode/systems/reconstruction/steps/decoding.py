@@ -59,6 +59,7 @@ def decode(
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+    from bids_neurodecode.systems.voxels import scored_ceiling, scored_ncsnr
 
     participant, config, folder = trials.participant, trials.config, trials.folder
     names, mask, runs = participant.stimuli, trials.mask, trials.runs
@@ -76,7 +77,10 @@ def decode(
         pictures=PerStimulus(names, load_images(files, size=PICTURE_SIZE)),
         device=device,
     )
-    evaluation = result.evaluation
+    evaluation, split = result.evaluation, trials.plan.split
+    # voxels that most folds chose by their training trials
+    chosen = np.mean([each.keep for each in result.fold_selections], axis=0) > 0.5
+    ratio = scored_ncsnr(samples, folds, split, chosen)
     headline, null = next(iter(evaluation.nulls.items()))
     final = mask.restrict(result.selection.keep)
     final.save(folder / 'selected.nii.gz')
@@ -93,6 +97,7 @@ def decode(
         'decode_info': {
             'n_mask': mask.n_voxels,
             **_facts(result, headline),
+            'scored_ceiling': scored_ceiling(ratio, samples.table, split),
             'warnings': [*said, *result.warnings],
         },
     }
