@@ -44,7 +44,6 @@ STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 BETWEEN = 512
 """Pixels that images are brought to first, the size of Versatile Diffusion's own images."""
 
-Progress = Callable[[int, int], None]
 
 _FILES = ('image_encoder/config.json', 'text_encoder/config.json', 'tokenizer/vocab.json')
 
@@ -158,7 +157,6 @@ class ClipTargets:
         *,
         batch_size: int = 32,
         out: npt.NDArray[np.floating[Any]] | None = None,
-        progress: Progress | None = None,
     ) -> npt.NDArray[np.floating[Any]]:
         """Extract the features of images.
 
@@ -170,8 +168,6 @@ class ClipTargets:
             Images at once.
         out
             Where to write, (n, n_tokens, width), a memory map for example; None: float32.
-        progress
-            Called with (images done, all images).
 
         Returns
         -------
@@ -183,8 +179,6 @@ class ClipTargets:
             rows = slice(first, first + batch_size)
             pixels = clip_pixels(images[rows], int(self.vision.config.image_size))
             values[rows] = self._see(pixels)
-            if progress is not None:
-                progress(min(first + batch_size, len(images)), len(images))
         return values
 
     def of_captions(

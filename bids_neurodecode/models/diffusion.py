@@ -24,11 +24,9 @@ from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.precision import Precision, dtype_of
 from bids_neurodecode.models.sampling import (
     Conditions,
-    Progress,
     SamplingSettings,
     add_noise,
     check_inputs,
-    count_steps,
     denoise,
     from_signed,
     guided,
@@ -262,8 +260,6 @@ class VersatileDiffusion:
         start_images: Uint8Array | None,
         conditions: Conditions,
         seeds: Sequence[int],
-        *,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
 
@@ -275,13 +271,10 @@ class VersatileDiffusion:
             ``vision`` and ``text``, (n, n_tokens, width) each.
         seeds
             One per image.
-        progress
-            Called with (steps done, all steps).
         """
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         settings = self.settings.sampling
         schedule = make_schedule(settings, from_picture=start_images is not None)
-        step_done = count_steps(len(seeds), settings.batch_size, len(schedule.timesteps), progress)
         pictures = []
         for first in range(0, len(seeds), settings.batch_size):
             rows = slice(first, first + settings.batch_size)
@@ -300,7 +293,7 @@ class VersatileDiffusion:
                 settings.guidance,
                 together=not self.memory.split_guidance,
             )
-            pictures.append(self._decode(denoise(latents, schedule, predict, step_done)))
+            pictures.append(self._decode(denoise(latents, schedule, predict)))
         return np.concatenate(pictures)
 
     def _start(self, images: Uint8Array | None, noise: Noise, time: int | None) -> Tensor:

@@ -7,7 +7,7 @@ and weights written in blocks of columns: both may be memory maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,6 @@ BAD_ALPHAS = 'Penalties must be finite and above 0: {found}.'
 BAD_WEIGHTS = 'The array for the weights must be of shape {expected}; it is {found}.'
 PAPER_ALPHAS: Mapping[str, float] = {'vdvae': 50_000.0, 'text': 100_000.0, 'vision': 60_000.0}
 """Penalties of Brain-Diffuser's code. (arXiv 2412.13237 states 50,000 for all three.)"""
-
-Progress = Callable[[int, int], None]
 
 
 class Factorisation:
@@ -86,7 +84,6 @@ class Factorisation:
         n_choosing: int | None = 2048,
         block: int = 4096,
         weights: npt.NDArray[np.float32] | None = None,
-        progress: Progress | None = None,
     ) -> WideRegression:
         """Fit targets.
 
@@ -105,8 +102,6 @@ class Factorisation:
             Columns at once.
         weights
             Where to write the weights (see :meth:`weights_shape`), for example a memory map.
-        progress
-            Called with (columns done, all columns).
 
         Raises
         ------
@@ -133,8 +128,6 @@ class Factorisation:
             for chosen, some in self._chosen(system, targets, choices if per_target else [one]):
                 known = np.arange(columns.start, columns.stop)[some]
                 weights[:, known] = self._fit(system, targets[:, some], chosen, known, found)
-            if progress is not None:
-                progress(columns.stop, n_targets)
         return self._result(weights, found, tried)
 
     def weights_shape(self, n_targets: int) -> tuple[int, int]:

@@ -30,9 +30,7 @@ from bids_neurodecode.models.generators import Adapter, PipelineRecipe, Stage
 from bids_neurodecode.models.precision import dtype_of
 from bids_neurodecode.models.sampling import (
     Conditions,
-    Progress,
     check_inputs,
-    count_steps,
     resize_pictures,
 )
 from bids_neurodecode.text import did_you_mean, one_line
@@ -177,8 +175,6 @@ class PipelineRefiner:
         start_images: Uint8Array | None,
         conditions: Conditions,
         seeds: Sequence[int],
-        *,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
 
@@ -192,16 +188,12 @@ class PipelineRefiner:
             ``vision``, (n, d).
         seeds
             One per image.
-        progress
-            Called with (images done, all images).
         """
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
-        step_done = count_steps(len(seeds), 1, 1, progress)
         made = []
         for row, seed in enumerate(seeds):
             start = None if start_images is None else start_images[row]
             made.append(self._make(start, np.asarray(conditions['vision'][row]), seed))
-            step_done()
         return np.stack(made)
 
     def _make(

@@ -34,12 +34,10 @@ from bids_neurodecode.models.refiner_network import (
 from bids_neurodecode.models.sampling import (
     Conditions,
     Denoiser,
-    Progress,
     SamplingSettings,
     add_noise,
     alpha_bar,
     check_inputs,
-    count_steps,
     denoise,
     from_signed,
     guided,
@@ -49,7 +47,7 @@ from bids_neurodecode.models.sampling import (
 )
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.training import train
-from bids_neurodecode.models.trainingsettings import Training, TrainingSettings
+from bids_neurodecode.models.trainingsettings import Progress, Training, TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
@@ -176,13 +174,12 @@ class SmallRefiner:
         seeds: Sequence[int],
         *,
         matched: Float32Array | None = None,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make images; see :meth:`bids_neurodecode.models.sampling.Refiner.refine`.
 
         Parameters
         ----------
-        start_images, conditions, seeds, progress
+        start_images, conditions, seeds
             As there.
         matched
             Features that images are moved to, (n, n_matched), if not ``conditions['features']``.
@@ -190,7 +187,6 @@ class SmallRefiner:
         check_inputs(start_images, conditions, seeds, self.condition_shapes)
         schedule = make_schedule(self.sampling, from_picture=start_images is not None)
         size = self.sampling.batch_size
-        step_done = count_steps(len(seeds), size, len(schedule.timesteps), progress)
         targets = conditions[_FEATURES] if matched is None else matched
         pictures = []
         for first in range(0, len(seeds), size):
@@ -206,7 +202,7 @@ class SmallRefiner:
             predict = guided(self._predict, context, without, self.sampling.guidance)
             if self.matching is not None:
                 predict = self._matched(predict, self.matching, wanted)
-            pictures.append(from_signed(denoise(pixels, schedule, predict, step_done)))
+            pictures.append(from_signed(denoise(pixels, schedule, predict)))
         return np.concatenate(pictures)
 
     def _start(

@@ -39,7 +39,6 @@ N_TRAINED = 1000
 """Times that the networks were trained on."""
 
 Conditions = Mapping[str, npt.NDArray[Any]]
-Progress = Callable[[int, int], None]
 Denoiser = Callable[[Tensor, int], Tensor]
 Network = Callable[[Tensor, int, Tensor], Tensor]
 
@@ -60,8 +59,6 @@ class Refiner(Protocol):
         start_images: Uint8Array | None,
         conditions: Conditions,
         seeds: Sequence[int],
-        *,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make images.
 
@@ -73,8 +70,6 @@ class Refiner(Protocol):
             What guides, (n, ...) each, by the names of :attr:`condition_shapes`.
         seeds
             One an image (see :func:`picture_seed`): an image depends on its own alone.
-        progress
-            Called with (network calls done, all network calls).
 
         Returns
         -------
@@ -188,9 +183,7 @@ def add_noise(latents: Tensor, noise: Tensor, time: int) -> Tensor:
     return math.sqrt(share) * latents + math.sqrt(1 - share) * noise
 
 
-def denoise(
-    latents: Tensor, schedule: Schedule, predict: Denoiser, step_done: Callable[[], None]
-) -> Tensor:
+def denoise(latents: Tensor, schedule: Schedule, predict: Denoiser) -> Tensor:
     """Take the noise off.
 
     Parameters
@@ -201,8 +194,6 @@ def denoise(
         The times.
     predict
         Predicts the noise from (latents, time).
-    step_done
-        Called after each step.
     """
     signal = alpha_bar()
     targets = (*schedule.timesteps[1:], None)
@@ -212,7 +203,6 @@ def denoise(
         noise = predict(latents, time).float()
         clean = (latents - math.sqrt(1 - now) * noise) / math.sqrt(now)
         latents = math.sqrt(then) * clean + math.sqrt(1 - then) * noise
-        step_done()
     return latents
 
 
@@ -334,31 +324,3 @@ def check_inputs(
         if given is None or given.shape != (n, *shape):
             found = 'missing' if given is None else str(given.shape)
             raise DataError(BAD_CONDITION.format(name=name, expected=(n, *shape), found=found))
-
-
-def count_steps(
-    n_pictures: int, batch_size: int, n_steps: int, progress: Progress | None
-) -> Callable[[], None]:
-    """Return a function that counts denoising steps of all batches and tells ``progress``.
-
-    Parameters
-    ----------
-    n_pictures
-        How many images are made.
-    batch_size
-        Images of a batch.
-    n_steps
-        Denoising steps of a batch.
-    progress
-        Called with (steps done, all steps).
-    """
-    total = math.ceil(n_pictures / batch_size) * n_steps
-    done = 0
-
-    def step_done() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    return step_done

@@ -70,7 +70,7 @@ class Blocks:
     def conditions(self, of, folder=None):
         return {'features': of.components}
 
-    def refine(self, start, conditions, seeds, sampling, use, *, trust=None, progress=None):
+    def refine(self, start, conditions, seeds, sampling, use, *, trust=None):
         self.log.append(('refine', start, conditions, tuple(seeds), sampling, use))
         noise = np.stack(
             [np.random.default_rng(s).integers(0, 40, (SIDE, SIDE, 3)) for s in seeds]

@@ -279,7 +279,7 @@ def test_published_conditions_that_are_not_used_are_those_of_nothing(use, wanted
         def settings(self, value):
             self._settings = value
 
-        def refine(self, start, conditions, seeds, *, progress=None):
+        def refine(self, start, conditions, seeds):
             given.update(conditions)
             given['sampling'] = self._settings.sampling
             return start

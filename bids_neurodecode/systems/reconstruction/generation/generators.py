@@ -104,7 +104,6 @@ class FittedGenerator(Protocol):
         use: str,
         *,
         trust: Mapping[str, Float32Array] | None = None,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make final images (n, t, t, 3).
 
@@ -126,8 +125,6 @@ class FittedGenerator(Protocol):
             Which conditions guide.
         trust
             From 0 to 1.
-        progress
-            Called with (steps done, all steps).
         """
 
     def state(self) -> dict[str, npt.NDArray[Any]]:

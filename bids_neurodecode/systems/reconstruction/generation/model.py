@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,7 +171,6 @@ def refine(
     told: ReconstructionSettings,
     *,
     trust: Mapping[str, Float32Array] | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Uint8Array:
     """Make final images of initial ones, with the switches of the settings.
 
@@ -189,14 +188,10 @@ def refine(
         ``start``, ``noise``, ``conditions``, and what :func:`sampling_of` takes.
     trust
         See :meth:`.generation_generators.FittedGenerator.refine`.
-    progress
-        Called with (steps done, all steps).
     """
     start = None if told.start == 'noise' else noisy(initial, told.noise, seeds)
     sampling = sampling_of(fitted, told)
-    return fitted.refine(
-        start, conditions, seeds, sampling, told.conditions, trust=trust, progress=progress
-    )
+    return fitted.refine(start, conditions, seeds, sampling, told.conditions, trust=trust)
 
 
 def sampling_of(fitted: FittedGenerator, told: ReconstructionSettings) -> SamplingSettings:

@@ -166,7 +166,6 @@ class PublishedGenerator:
         use: str,
         *,
         trust: Mapping[str, Float32Array] | None = None,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make final images; a condition that is not used is that of nothing.
 
@@ -184,8 +183,6 @@ class PublishedGenerator:
             ``both``, ``vision``, ``text`` or ``none``.
         trust
             Not used.
-        progress
-            Called with (steps done, all steps).
         """
         wanted = {'both': ('text', 'vision'), 'none': ()}.get(use, (use,))
         nothing = self.clip.unconditional()
@@ -197,7 +194,7 @@ class PublishedGenerator:
         }
         diffusion = copy.copy(self.diffusion)
         diffusion.settings = replace(diffusion.settings, sampling=sampling)
-        return diffusion.refine(start, given, seeds, progress=progress)
+        return diffusion.refine(start, given, seeds)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return nothing: its weights are read, not learned."""

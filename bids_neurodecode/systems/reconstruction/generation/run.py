@@ -152,8 +152,6 @@ def apply_generation(
     responses: npt.NDArray[np.floating[Any]],
     names: Sequence[str],
     config: Config,
-    *,
-    progress: Progress | None = None,
 ) -> Applied:
     """Make images of new responses.
 
@@ -168,8 +166,6 @@ def apply_generation(
     config
         The settings of sampling (strength, start, noise, conditions, guidance) and the seed.
         Transductive re-standardisation needs two responses or more.
-    progress
-        Called with (steps done, all steps) of the second stage.
 
     Raises
     ------
@@ -184,9 +180,8 @@ def apply_generation(
         initial = model.fitted.decode(latents, seeds)
         conditions = model.predict_conditions(responses)
         final = refine(
-            model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust,
-            progress=progress,
-        )  # fmt: skip
+            model.fitted, initial, conditions, seeds, config.reconstruction, trust=model.trust
+        )
     return Applied(initial, final, latents)
 
 

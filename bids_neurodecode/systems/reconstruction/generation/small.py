@@ -364,7 +364,6 @@ class FittedSmall:
         use: str,
         *,
         trust: Mapping[str, Float32Array] | None = None,
-        progress: Progress | None = None,
     ) -> Uint8Array:
         """Make final images; the components count as the vision condition.
 
@@ -382,8 +381,6 @@ class FittedSmall:
             ``both``, ``vision``, ``text`` or ``none``.
         trust
             How well each component is decoded, from 0 to 1; used where features are weighted.
-        progress
-            Called with (steps done, all steps).
         """
         from bids_neurodecode.models.refiner import SmallRefiner
 
@@ -398,7 +395,7 @@ class FittedSmall:
             matching=mover if guides and sampling.match else None,
             device=self._device,
         )
-        return refiner.refine(start, conditions, seeds, matched=wanted, progress=progress)
+        return refiner.refine(start, conditions, seeds, matched=wanted)
 
     def _wanted(
         self, conditions: Conditions, trust: Mapping[str, Float32Array] | None
