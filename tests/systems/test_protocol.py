@@ -92,6 +92,19 @@ def test_a_whole_film_can_be_held_out():
     assert split.protocol == 'leave-one-out-by-film'
 
 
+def test_films_too_short_for_a_gap_are_held_out_whole():
+    data = films(n=3, names=tuple('abcdefghij'))
+    split, why = choose_film_split(data, SplitSettings(gap=10.0))
+    assert len(split) == 5
+    assert why == 'split by film: most are too short to hold out a part of each, 10 s apart'
+    for fold in split:
+        held_out = set(data['film'].iloc[fold.test])
+        assert len(held_out) == 2
+        assert not held_out & set(data['film'].iloc[fold.train])
+    with pytest.raises(DataError, match='no training samples'):  # asked for, it is not replaced
+        choose_film_split(data, SplitSettings(gap=10.0, by='time'))
+
+
 def with_copies(table):
     """Every second stimulus is a copy of the one before it."""
     first = {f'{i}.png': f'{i - i % 2}.png' for i in range(40)}
