@@ -260,6 +260,7 @@ def test_categories_that_are_none_are_refused(change, where, reason):
     assert str(error.value) == NO_CATEGORY.format(where=WHERE[where], reason=reason)
 
 
+@pytest.mark.slow
 def test_only_what_categories_share_is_decoded_out_of_distribution():
     """Voxels that name a category tell images of seen categories apart, and of no new one."""
     data = of_categories()
@@ -358,6 +359,7 @@ def test_imagined_images_are_kept_out_of_training_where_they_are_to_be_new():
     assert str(error.value) == NO_IMAGERY.format(by='imagery-unseen')
 
 
+@pytest.mark.slow
 def test_what_is_known_of_one_image_alone_is_not_read_from_imagery_of_new_ones():
     """Images are imagined at half their response: by their features, or each by itself."""
     data = imagined(40)
