@@ -322,7 +322,7 @@ def test_film(results: ParticipantResults, tmp_path: Path) -> None:
         maps={'pearsonr': results.maps['pearsonr'], 'isc': results.maps['pearsonr']},
     )  # fmt: skip
     _, page = write(film, tmp_path)
-    assert 'saw a film' in page.text
+    assert 'saw films' in page.text
     assert 'There are no single trials in this design.' in page.text
     assert ['7Networks_LH_Vis_1', '0.250'] in page.rows
     assert 'Intersubject correlation' in page.text
