@@ -274,6 +274,7 @@ def frames_p(rng: Rng) -> float:
         protocol='p',
         repetition_time=TR,
         evaluation=EvaluationSettings(),
+        rng=rng,
     )
     return float('nan') if scores[0].p is None else scores[0].p
 

@@ -80,18 +80,14 @@ def test_units_of_a_mean_are_its_values():
 
 @pytest.mark.parametrize(('n', 'tested'), [(240, True), (60, False)])
 def test_frames_are_compared_over_blocks_of_30_s(n, tested):
-    from bids_neurodecode.systems.movie.comparison import compare_frames
-    from bids_neurodecode.systems.movie.frames import MEASURED
+    from bids_neurodecode.systems.movie.frames import judge_frames
 
     rng = np.random.default_rng(0)
     truth = rng.random((n, 16, 16, 3)).astype(np.float32)
     decoded = (0.5 * truth + 0.5 * rng.random(truth.shape)).astype(np.float32)
-    scores = [
-        Score('movie', model, 'p', 'test', MEASURED, 'frame_ssim', 0.1, n)
-        for model in ('network', 'baseline-mean-image')
-    ]
-    own, mean = compare_frames(
-        scores, truth, decoded, truth.mean(axis=0), parts=np.repeat(['a', 'b'], n // 2),
+    _, (own, mean, _), _ = judge_frames(
+        truth, decoded, truth.mean(axis=0), parts=np.repeat(['a', 'b'], n // 2),
+        surrogates=lambda looked, n_draws: [decoded[looked]] * n_draws, protocol='p',
         repetition_time=1.0, evaluation=QUICK, rng=rng,
     )  # fmt: skip
     assert own.difference is None

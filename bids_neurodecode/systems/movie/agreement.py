@@ -233,7 +233,17 @@ def compare(
     weights = np.array([len(fold.test) for fold in split], dtype=np.float64)
 
     def folds() -> list[FilmVoxels]:
-        return [_choose(own, others, f.train, showings, settings, rng, within) for f in split]
+        chosen = []
+        for train in (fold.train for fold in split):
+            found = agreement(
+                own[train],
+                others[train],
+                showings[train],
+                n_surrogates=N_SURROGATES if settings.rule == 'fdr' else 0,
+                rng=rng,
+            )
+            chosen.append(choose_by_agreement(found.r, found.p, settings, within=within))
+        return chosen
 
     return _compared(isc, weights, settings, within, n_participants, snr, folds)
 
@@ -409,26 +419,6 @@ def _compared(
     if settings.measure == 'auto':
         notes = (NOT_SELECTED.format(n=n_participants, need=MIN_FOR_AUTO, instead=rule),)
     return Compared(keep[None], isc, weights, rule, n_participants, warnings=notes)
-
-
-def _choose(
-    own: Float32Array,
-    others: Float32Array,
-    train: IndexArray,
-    showings: npt.NDArray[np.str_],
-    settings: SelectionSettings,
-    rng: np.random.Generator,
-    within: BoolArray | None,
-) -> FilmVoxels:
-    """Choose the voxels of a fold by its training rows alone."""
-    found = agreement(
-        own[train],
-        others[train],
-        showings[train],
-        n_surrogates=N_SURROGATES if settings.rule == 'fdr' else 0,
-        rng=rng,
-    )
-    return choose_by_agreement(found.r, found.p, settings, within=within)
 
 
 def _together(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +16,7 @@ from bids_neurodecode.models.storage import under
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.movie.comparison import compare_frames
-from bids_neurodecode.systems.movie.frames import judge_frames
+from bids_neurodecode.systems.movie.frames import Reconstruction, judge_frames
 from bids_neurodecode.systems.movie.judging import Judged, judge_responses
 from bids_neurodecode.systems.movie.parts import FoldPrediction, held_out_parts, part_labels
 from bids_neurodecode.systems.movie.recipe import FilmEncoder
@@ -35,18 +33,6 @@ UNSCORED = 'Predicted responses were not scored: no volume of the films was meas
 NO_DECODER = 'No film was reconstructed: the model has no decoder (movie.mode = "encoder").'
 NO_NETWORK = 'No film was reconstructed: the model is linear (movie.model = "linear").'
 BAD_ENCODER = 'The model lacks {name}. Train it again with this version.'
-
-
-@dataclass(frozen=True, eq=False)
-class Reconstructed:
-    """Frames of new responses, (n, height, width, 3) in [0, 1]; ``rows`` of the table."""
-
-    rows: npt.NDArray[np.intp]
-    truth: Float32Array
-    decoded: Float32Array
-    similarity: Float32Array
-    scores: tuple[Score, ...]
-    notes: tuple[str, ...] = ()
 
 
 def encoder_from(
@@ -124,7 +110,7 @@ def reconstruct_applied(
     config: Config,
     repetition_time: float,
     rng: np.random.Generator,
-) -> Reconstructed:
+) -> tuple[Reconstruction, tuple[Score, ...], tuple[str, ...]]:
     """Reconstruct the film from new responses, and compare it with the one that was shown.
 
     Parameters
@@ -157,15 +143,6 @@ def reconstruct_applied(
         protocol=PROTOCOL,
         repetition_time=repetition_time,
         evaluation=config.evaluation,
+        rng=rng,
     )
-    scores = compare_frames(
-        scores,
-        truth,
-        decoded,
-        mean_frame,
-        parts=parts,
-        repetition_time=repetition_time,
-        evaluation=config.evaluation,
-        rng=rng.spawn(1)[0],
-    )
-    return Reconstructed(rows, truth, decoded, similarity, scores, notes)
+    return Reconstruction.of(rows, truth, decoded, similarity), scores, notes

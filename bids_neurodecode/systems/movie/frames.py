@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ import numpy.typing as npt
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.statistics import p_value
-from bids_neurodecode.systems.movie.intervals import BLOCK_SECONDS, mean_interval
+from bids_neurodecode.systems.comparison import compare_with
+from bids_neurodecode.systems.movie.intervals import BLOCK_SECONDS, blocks_of, mean_interval
 from bids_neurodecode.systems.movie.scores import frame_ssim
 from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS
-from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, Uint8Array
 
 TOO_SHORT = (
     'The similarity of frames has no p value: {seconds:.0f} s of held-out film could be scored '
@@ -36,6 +39,46 @@ Decode = Callable[[IndexArray, int], Iterator[Float32Array]]
 surrogates of the measured responses, draw by draw."""
 
 
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Frames of held-out or new samples, (n, height, width, 3) uint8, in order of the table."""
+
+    rows: IndexArray
+    truth: Uint8Array
+    decoded: Uint8Array
+    similarity: Float32Array
+
+    @classmethod
+    def of(
+        cls,
+        rows: IndexArray,
+        truth: Float32Array,
+        decoded: Float32Array,
+        similarity: Float32Array,
+    ) -> Reconstruction:
+        """Round frames in [0, 1] to 8 bits.
+
+        Parameters
+        ----------
+        rows
+            Of the table of samples, (n,).
+        truth, decoded
+            Frames, (n, height, width, 3).
+        similarity
+            Of each pair, (n,).
+        """
+        shown, made = (
+            np.asarray((np.clip(frames, 0, 1) * 255).round(), dtype=np.uint8)
+            for frames in (truth, decoded)
+        )
+        return cls(rows, shown, made, similarity)
+
+    def save(self, folder: Path) -> None:
+        """Write each array as ``frames-NAME.npy``."""
+        for name, values in vars(self).items():
+            np.save(folder / f'frames-{name}.npy', values)
+
+
 def judge_frames(
     truth: Float32Array,
     decoded: Float32Array,
@@ -47,6 +90,7 @@ def judge_frames(
     protocol: str,
     repetition_time: float,
     evaluation: EvaluationSettings,
+    rng: np.random.Generator,
     spread: float = 1.0,
 ) -> tuple[Float32Array, tuple[Score, ...], tuple[str, ...]]:
     """Judge reconstructions from measured responses.
@@ -58,7 +102,7 @@ def judge_frames(
     mean_frame
         Mean of the training frames, (height, width, 3): what a decoder without information does.
     parts
-        One label per frame: which held-out part of which presentation it is of.
+        One label per frame, in order of time: which held-out part of which presentation it is of.
     surrogates
         Frames decoded from surrogates of the responses: the null.
     through
@@ -68,6 +112,8 @@ def judge_frames(
         Of the metrics table.
     repetition_time
         Seconds between frames.
+    evaluation, rng
+        Of the intervals and tests.
     spread
         By how much more scores vary, as folds share training data.
 
@@ -76,19 +122,31 @@ def judge_frames(
     numpy.ndarray
         Structural similarity of each frame decoded from measured responses, (n_frames,).
     tuple of Score
-        Rows of the metrics table: the network's, then baselines.
+        Rows of the metrics table: the network's, then baselines with how its frames differ from
+        theirs, over blocks of time.
     tuple of str
         What the report should say of them.
     """
     similarity = frame_ssim(truth, decoded)
+    block = max(1, round(BLOCK_SECONDS / repetition_time))
+    at, starts = blocks_of(parts, block)
+    blocks = np.empty(len(parts), dtype=np.intp)
+    blocks[at] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(at))))
     interval = partial(
         mean_interval,
         parts=parts,
-        block=max(1, round(BLOCK_SECONDS / repetition_time)),
+        block=block,
         confidence=evaluation.confidence,
         spread=spread,
     )
-    row = partial(_row, protocol=protocol, interval=interval)
+    row = partial(
+        _row,
+        protocol=protocol,
+        interval=interval,
+        image_size=truth.shape[1],
+        n_units=len(starts),
+        units='blocks of 30 s',
+    )
     tested: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
     seconds, n_draws = len(truth) * repetition_time, evaluation.n_permutations
@@ -100,14 +158,21 @@ def judge_frames(
         )
         null = null.mean() + spread * (null - null.mean())
         tested = {'chance': float(null.mean()), 'p': p_value(null, observed)}
-    mean = frame_ssim(truth, np.broadcast_to(mean_frame, truth.shape).copy())
-    scores = [
-        row('network', MEASURED, similarity, **tested),
-        row('baseline-mean-image', MEASURED, mean),
-        row('baseline-blurred-truth', MEASURED, frame_ssim(truth, blurred(truth))),
-    ]
+    scores = [row('network', MEASURED, similarity, **tested)]
     if through is not None:
-        scores.insert(1, row('network', PREDICTED, frame_ssim(truth, through)))
+        scores.append(row('network', PREDICTED, frame_ssim(truth, through)))
+    baselines = {
+        'baseline-mean-image': np.broadcast_to(mean_frame, truth.shape).copy(),
+        'baseline-blurred-truth': blurred(truth),
+    }
+    own, draws = similarity.astype(np.float64), rng.spawn(1)[0]
+    for name, frames in baselines.items():
+        theirs = frame_ssim(truth, frames)
+        values = own, theirs.astype(np.float64)
+        other = ('network', MEASURED)
+        scores.append(
+            compare_with(row(name, MEASURED, theirs), other, values, blocks, evaluation, draws)
+        )
     return similarity, tuple(scores), notes
 
 

@@ -16,8 +16,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.explain.saliency import voxel_saliency
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.settings.movie import MovieSettings
-from bids_neurodecode.systems.movie.comparison import compare_frames
-from bids_neurodecode.systems.movie.frames import judge_frames
+from bids_neurodecode.systems.movie.frames import Reconstruction, judge_frames
 from bids_neurodecode.systems.movie.judging import Judged, judge_responses
 from bids_neurodecode.systems.movie.network import MovieNetwork, fit_movie
 from bids_neurodecode.systems.movie.parts import (
@@ -38,7 +37,7 @@ from bids_neurodecode.systems.movie.setup import (
     network_settings,
 )
 from bids_neurodecode.systems.movie.surrogates import surrogate_responses
-from bids_neurodecode.typing import Float32Array, Uint8Array
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,16 +55,6 @@ CHOSEN = (
 UNSTOPPED = 'The movie network trained for all {n} epochs (fold {fold}); more might be better.'
 NO_DECODER = 'Saliency needs a decoder: train with movie.mode = "joint" or "decoder".'
 ALL = 'voxels'
-
-
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """Frames of the held-out samples, (n, height, width, 3) uint8, in order of the table."""
-
-    rows: npt.NDArray[np.intp]
-    truth: Uint8Array
-    decoded: Uint8Array
-    similarity: Float32Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,21 +347,7 @@ def _reconstruction(
         protocol=split.protocol,
         repetition_time=data.repetition_time,
         evaluation=config.evaluation,
+        rng=rng,
         spread=SHARED_TRAINING if len(found.networks) > 1 else 1.0,
     )
-    scores = compare_frames(
-        scores,
-        truth,
-        decoded,
-        np.mean(found.mean_frames, axis=0),
-        parts=labels,
-        repetition_time=data.repetition_time,
-        evaluation=config.evaluation,
-        rng=rng.spawn(1)[0],
-    )
-    made = Reconstruction(rows, _bytes(truth), _bytes(decoded), similarity)
-    return made, scores, notes
-
-
-def _bytes(frames: Float32Array) -> Uint8Array:
-    return np.asarray((np.clip(frames, 0, 1) * 255).round(), dtype=np.uint8)
+    return Reconstruction.of(rows, truth, decoded, similarity), scores, notes

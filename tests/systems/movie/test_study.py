@@ -192,6 +192,7 @@ def judge(truth, decoded, parts, seconds=2.0, **more):
         protocol='p',
         repetition_time=seconds,
         evaluation=EVALUATION,
+        rng=np.random.default_rng(0),
         **more,
     )
 

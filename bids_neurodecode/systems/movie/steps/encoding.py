@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
@@ -146,8 +146,8 @@ def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, obje
     )
     write_json(folder / 'metrics.json', describe(result.scores))
     kept = used.responses.mask
-    first, model = films.participant.runs[0], folder / 'model.safetensors'
-    save_encoder(model, result.encoder, keep, kept, config, first, films.runs)
+    model = folder / 'model.safetensors'
+    save_encoder(model, result.encoder, keep, kept, films)
     info = {
         'n_mask': films.mask.n_voxels,
         'n_selected': int(keep.sum()),
@@ -183,31 +183,24 @@ def _tests(result: FilmEncoding) -> dict[str, object]:
 
 
 def save_encoder(
-    path: Path,
-    encoder: Any,
-    keep: npt.NDArray[np.bool_],
-    mask: VoxelMask,
-    config: Config,
-    run: RunInput,
-    runs: Mapping[str, str],
+    path: Path, encoder: Any, keep: npt.NDArray[np.bool_], mask: VoxelMask, films: Films
 ) -> None:
     """Write the final encoder as safetensors, with all that applying it takes.
 
     Parameters
     ----------
+    path, encoder
+        That is written.
     keep
         The voxels of the brain mask that it predicts.
     mask
         These on the grid.
-    config
-        How frames were described.
-    run
-        Of the space and resolution.
-    runs
-        What the training runs are known by.
+    films
+        That it was fitted to.
     """
     from bids_neurodecode.models.storage import joined, save_arrays
 
+    features, run = films.config.features, films.participant.runs[0]
     parts = {'space': encoder.space.state(), 'ridge': encoder.ridge.state()}
     arrays = joined({**parts, 'responses': encoder.responses.state()})
     arrays['delays'] = np.asarray(encoder.delays)
@@ -217,11 +210,11 @@ def save_encoder(
         'kind': 'film-encoder',
         'version': __version__,
         'repetition_time': encoder.repetition_time,
-        'extractor': config.features.extractor,
-        'image_size': config.features.image_size,
+        'extractor': features.extractor,
+        'image_size': features.image_size,
         'frames_per_volume': FRAMES_PER_VOLUME,
         'space': run.space,
         'resolution': run.resolution,
-        'runs': dict(runs),
+        'runs': films.runs,
     }
     save_arrays(path, arrays, description)

@@ -20,7 +20,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Split, VoxelMask
 from bids_neurodecode.systems.movie.steps.earlier import FromAligned, with_delay
 from bids_neurodecode.systems.movie.steps.group import COMPARED, places, save_compared, snr_map
-from bids_neurodecode.systems.movie.steps.totals import Scale, Source, Total, get_total
+from bids_neurodecode.systems.movie.steps.totals import Scale, Source, Total, get_total, volumes_of
 from bids_neurodecode.systems.steps.plan import Plan, plan_of_films
 from bids_neurodecode.systems.steps.records import read_results
 from bids_neurodecode.typing import Float32Array
@@ -224,13 +224,12 @@ def _scaled_films(
 
 def brain_table(participant: ParticipantInput) -> pd.DataFrame:
     """Return the table of samples of the group brain: one row per volume of a film."""
-    parts = []
-    for number, (run, film) in enumerate(zip(participant.runs, participant.stimuli, strict=True)):
-        onset = (np.arange(run.n_volumes) * run.repetition_time).round(6)
-        names = [f'{film}#{i:05d}' for i in range(run.n_volumes)]
-        facts = {'film': film, 'onset': onset, 'run': number, 'run_label': run.label}
-        facts |= {'session': '1', 'showing': number, 'run_onset': onset}
-        parts.append(pd.DataFrame({'stimulus': names, **facts}))
+    parts = [
+        volumes_of(film, number, run.n_volumes, run.repetition_time, run.label)
+        for number, (run, film) in enumerate(
+            zip(participant.runs, participant.stimuli, strict=True)
+        )
+    ]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +16,56 @@ from bids_neurodecode.report.results import AgreementResults, ParticipantResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.publish import sentence
 from bids_neurodecode.workflow.files import load_map
+from bids_neurodecode.workflow.step import Inputs
 
 TEST_ROWS = 'Held-out volumes; each presentation of a film standardised by itself'
 ALL_VOXELS = 'voxels'
 """The set of voxels of the linear models in the metrics table."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared(Inputs):
+    """What came of comparing participants; None where there was nobody to compare with.
+
+    Parameters
+    ----------
+    compare_info
+        Who was compared.
+    isc
+        Map of intersubject correlation.
+    ceiling, ceiling_by_fold
+        Maps of the ceiling, over all folds and of each.
+    """
+
+    compare_info: Mapping[str, Any] | None = None
+    isc: Path | None = None
+    ceiling: Path | None = None
+    ceiling_by_fold: Path | None = None
+
+
 def write_agreement(
     record: ParticipantResults,
     writer: ProductWriter,
-    info: Mapping[str, Any],
-    maps: Mapping[str, Path],
+    compared: Compared,
     predicted: Path,
-    by_fold: tuple[Path, Path],
+    by_fold: Path,
 ) -> ParticipantResults:
     """Write the maps of agreement and ceiling, and add them to the record and to the scores.
 
     Parameters
     ----------
-    info
-        What the comparison says of itself: ``measure``, ``rule``, ``n_participants``, ``notes``
-        and ``warnings``.
-    maps
-        ``isc`` and ``ceilingr`` on test volumes; NaN where there are none.
+    record, writer
+        Of a participant, and its products.
+    compared
+        The comparison.
     predicted
         Mask of the voxels that the linear model predicts.
     by_fold
-        The ceiling of each fold, and the correlation of the linear model in each.
+        Map of its r in each fold.
     """
+    info, ceiling = compared.compare_info, compared.ceiling_by_fold
+    if info is None or ceiling is None or compared.isc is None or compared.ceiling is None:
+        return record
     record = replace(
         record,
         notes=(*record.notes, *(sentence(note) for note in info['notes'])),
@@ -56,7 +78,7 @@ def write_agreement(
     fields = {'Participants': info['n_participants'], 'Volumes': TEST_ROWS}
     written = {
         name: writer.image(name, file, more={'desc': 'test'}, **fields)
-        for name, file in maps.items()
+        for name, file in (('isc', compared.isc), ('ceilingr', compared.ceiling))
     }
     written['reliable'] = writer.image(
         'reliable', predicted, more={'desc': info['measure']}, Description=info['rule']
@@ -68,8 +90,7 @@ def write_agreement(
         written['reliable'],
     )
     if record.metrics is not None:
-        ceiling, correlation = by_fold
-        sets = {ALL_VOXELS: (predicted, correlation)}
+        sets = {ALL_VOXELS: (predicted, by_fold)}
         add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info['weights'])
     return replace(record, maps={**record.maps, **written}, agreement=agreement)
 

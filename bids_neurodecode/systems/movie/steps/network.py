@@ -394,8 +394,7 @@ def save_study(
     if study.judged is not None:
         info |= _save_judged(study.judged, study.pool, judged_mask, folder)
     if study.reconstruction is not None:
-        for name in ('rows', 'truth', 'decoded', 'similarity'):
-            np.save(folder / f'frames-{name}.npy', getattr(study.reconstruction, name))
+        study.reconstruction.save(folder)
         info['regions'] = _save_saliency(study, judged_mask, case, folder)
     write_text(folder / 'model.md', card(case, info))
     return save_json(folder / 'result.json', info)

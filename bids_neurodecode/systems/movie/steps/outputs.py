@@ -17,7 +17,11 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NullResults, ParticipantResults, VoxelTestResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
-from bids_neurodecode.systems.movie.steps.group_outputs import add_ceilings, write_agreement
+from bids_neurodecode.systems.movie.steps.group_outputs import (
+    Compared,
+    add_ceilings,
+    write_agreement,
+)
 from bids_neurodecode.systems.movie.steps.network_outputs import write_network
 from bids_neurodecode.systems.steps.publish import (
     Outputs,
@@ -77,26 +81,6 @@ class LinearModel(Inputs):
         return (*self.encode_info['warnings'], *(self.banded_info or {}).get('warnings', ()))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compared(Inputs):
-    """What came of comparing participants; None where there was nobody to compare with.
-
-    Parameters
-    ----------
-    compare_info
-        Who was compared.
-    isc
-        Map of intersubject correlation.
-    ceiling, ceiling_by_fold
-        Maps of the ceiling, over all folds and of each.
-    """
-
-    compare_info: Mapping[str, Any] | None = None
-    isc: Path | None = None
-    ceiling: Path | None = None
-    ceiling_by_fold: Path | None = None
-
-
 @publishing(lambda size: size.series_gb)
 def publish_films(
     outputs: Outputs,
@@ -150,45 +134,14 @@ def publish_films(
         else None,
         stimuli_dir=participant.stimuli_dir,
     )
-    if compared.isc is not None and compared.ceiling is not None:
+    if compared.compare_info is not None:
         predicted = outputs.folder / 'predicted.nii.gz'
         voxels.save(predicted)
-        record = with_agreement(record, writer, compared, predicted, linear.by_fold)
+        record = write_agreement(record, writer, compared, predicted, linear.by_fold)
     if network is not None and film_stores is not None:
         record = with_network(record, publisher, plan.table, network, scores, film_stores['notes'])
         add_network_ceilings(record, compared, network, linear.by_fold)
     return publisher.finish(record)
-
-
-def with_agreement(
-    record: ParticipantResults,
-    writer: ProductWriter,
-    compared: Compared,
-    predicted: Path,
-    by_fold: Path,
-) -> ParticipantResults:
-    """Write what came of comparing participants and add it to the record.
-
-    Parameters
-    ----------
-    record
-        Of a participant.
-    writer
-        Of the participant's products.
-    compared
-        The comparison.
-    predicted
-        Mask of the voxels that the linear model predicts.
-    by_fold
-        Map of its r in each fold.
-    """
-    assert compared.compare_info is not None
-    assert compared.isc is not None
-    assert compared.ceiling is not None
-    assert compared.ceiling_by_fold is not None
-    maps = {'isc': compared.isc, 'ceilingr': compared.ceiling}
-    folds = compared.ceiling_by_fold, by_fold
-    return write_agreement(record, writer, compared.compare_info, maps, predicted, folds)
 
 
 def add_network_ceilings(
@@ -207,17 +160,14 @@ def add_network_ceilings(
     by_fold
         Map of the linear model's r in each fold.
     """
-    agreement, info = record.agreement, compared.compare_info
-    if agreement is None or info is None or record.metrics is None:
+    agreement, info, ceiling = record.agreement, compared.compare_info, compared.ceiling_by_fold
+    if agreement is None or info is None or ceiling is None or record.metrics is None:
         return
-    assert compared.ceiling_by_fold is not None
     judged = network.with_name('judged.nii.gz')
     sets = {'voxels': (agreement.voxels, by_fold)}
     if judged.exists():
         sets['selected voxels'] = (judged, network.with_name('by_fold.nii.gz'))
-    add_ceilings(
-        record.metrics, agreement.ceiling, compared.ceiling_by_fold, sets, info['weights']
-    )
+    add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info['weights'])
 
 
 def publish_aligned(

@@ -25,6 +25,7 @@ from bids_neurodecode.systems.movie.applying import (
 from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
 from bids_neurodecode.systems.movie.steps.network import stores_of
 from bids_neurodecode.systems.movie.steps.prediction_outputs import publish_film_predictions
+from bids_neurodecode.systems.movie.steps.totals import volumes_of
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.steps.own_features import film_bands, seconds_of
 from bids_neurodecode.systems.steps.responses import quality
@@ -316,17 +317,13 @@ class Applied:
         if network is None or mean_frame is None or self.measured is None:
             return
         aligned = self.measured.of(self.measured.aligned, mask)
-        found = reconstruct_applied(
+        found, scores, notes = reconstruct_applied(
             network, aligned, chunks, mean_frame, self.config, self.period, self.rng
         )
-        self.scores += found.scores
-        self.info['warnings'] += found.notes
+        self.scores += scores
+        self.info['warnings'] += notes
         self.info['decoder'] = True
-        np.save(self.folder / 'frames-rows.npy', found.rows)
-        np.save(self.folder / 'frames-similarity.npy', found.similarity)
-        for name, frames in (('truth', found.truth), ('decoded', found.decoded)):
-            pixels = (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
-            np.save(self.folder / f'frames-{name}.npy', pixels)
+        found.save(self.folder)
 
     def save(self) -> Path:
         """Save scores and facts."""
@@ -371,19 +368,5 @@ def clock_of_films(durations: Mapping[str, float], repetition_time: float) -> pd
         n_volumes = int(np.floor(duration / repetition_time + 1e-6))
         if n_volumes < 1:
             raise DataError(TOO_SHORT.format(name=name, duration=duration, tr=repetition_time))
-        onset = (np.arange(n_volumes) * repetition_time).round(6)
-        parts.append(
-            pd.DataFrame(
-                {
-                    'stimulus': [f'{name}#{row:05d}' for row in range(n_volumes)],
-                    'film': name,
-                    'onset': onset,
-                    'run': number,
-                    'run_label': name,
-                    'session': '1',
-                    'showing': number,
-                    'run_onset': onset,
-                }
-            )
-        )
+        parts.append(volumes_of(name, number, n_volumes, repetition_time, name))
     return pd.concat(parts, ignore_index=True)

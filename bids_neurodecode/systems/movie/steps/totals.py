@@ -104,6 +104,30 @@ def on_clock(series: Float32Array, run: Any, shown: pd.DataFrame) -> Float32Arra
     return clock.values
 
 
+def volumes_of(
+    film: str, number: int, n_volumes: int, repetition_time: float, run_label: str
+) -> pd.DataFrame:
+    """Return the table of samples of a film that is a run of its own and begins with it.
+
+    Parameters
+    ----------
+    film, number, run_label
+        Its name, and the number and the label of the run.
+    n_volumes, repetition_time
+        How many, and seconds of each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of :func:`~bids_neurodecode.bids.trials.film_table`.
+    """
+    onset = (np.arange(n_volumes) * repetition_time).round(6)
+    names = [f'{film}#{row:05d}' for row in range(n_volumes)]
+    facts = {'film': film, 'onset': onset, 'run': number, 'run_label': run_label}
+    facts |= {'session': '1', 'showing': number, 'run_onset': onset}
+    return pd.DataFrame({'stimulus': names, **facts})
+
+
 def first_showings(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that first show each part of each film.
 
