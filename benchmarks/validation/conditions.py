@@ -18,10 +18,11 @@ from bids_neurodecode.systems.conditions.decoding import (
     ACCURACY,
     classify,
     classify_regions,
-    cut_folds,
+    conditions_of,
 )
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
+from bids_neurodecode.systems.voxels import cut_folds
 
 FloatArray = npt.NDArray[np.float64]
 N_VOXELS = 40
@@ -89,7 +90,9 @@ class World:
         """Return limits and p of the balanced accuracy."""
         samples, split, _ = self.data(rng)
         tsnr = np.ones((self.n_runs, N_VOXELS), dtype=np.float32)
-        folds, _ = cut_folds([samples], split, self.config, tsnr_runs=tsnr)
+        folds, _ = cut_folds(
+            [samples], split, conditions_of(split.table), self.config, tsnr_runs=tsnr
+        )
         found = classify(folds, split, self.config, rng=rng, with_baselines=False)
         score = next(s for s in found.scores if s.metric == ACCURACY)
         low, high, p = (np.nan if x is None else x for x in (score.ci_low, score.ci_high, score.p))
@@ -99,7 +102,9 @@ class World:
         """Return measured distances, and the true patterns."""
         samples, split, patterns = self.data(rng)
         tsnr = np.ones((self.n_runs, N_VOXELS), dtype=np.float32)
-        folds, _ = cut_folds([samples], split, self.config, tsnr_runs=tsnr)
+        folds, _ = cut_folds(
+            [samples], split, conditions_of(split.table), self.config, tsnr_runs=tsnr
+        )
         names = tuple(f'c{k}' for k in range(self.n_conditions))
         settings = self.config.evaluation
         return dissimilarity(folds, names, split.protocol, settings, rng=rng), patterns

@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config, SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.ridge import fit_ridge
-from bids_neurodecode.samples import COLUMNS, Samples, Split
+from bids_neurodecode.samples import COLUMNS, Parts, Samples, Split
 from bids_neurodecode.signals import reliability
 from bids_neurodecode.signals.selection import (
     IN_SESSION,
@@ -97,6 +97,52 @@ def choose_voxels(
     joined = join_selections(found, settings)
     lines = [NO_VOTE.format(session=label) for label in failed]
     return replace(joined, warnings=(*joined.warnings, *lines))
+
+
+def cut_folds(
+    tuned: Sequence[Samples],
+    split: Split,
+    features: PerStimulus,
+    config: Config,
+    *,
+    tsnr_runs: npt.NDArray[np.float32],
+    within: BoolArray | None = None,
+    device: str = 'cpu',
+) -> tuple[list[Parts], list[VoxelSelection]]:
+    """Cut the samples of each fold, with voxels chosen on its training trials.
+
+    Parameters
+    ----------
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    split
+        What is held out.
+    features, config, tsnr_runs, within, device
+        As in :func:`choose_voxels`.
+    """
+    folds, selections = [], []
+    for number, fold in enumerate(split):
+        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
+        selection = choose_voxels(
+            parts.train, features, config, tsnr_runs=tsnr_runs, within=within, device=device
+        )
+        selections.append(selection)
+        folds.append(of_voxels(parts, selection.keep))
+    return folds, selections
+
+
+def of_voxels(parts: Parts, keep: BoolArray) -> Parts:
+    """Return the parts of a fold with only the voxels kept, ``keep`` of shape (n_voxels,).
+
+    Parameters
+    ----------
+    parts
+        Training, validation and test samples.
+    keep
+        Which voxels, (n_voxels,).
+    """
+    validation = None if parts.validation is None else parts.validation.voxels(keep)
+    return Parts(parts.train.voxels(keep), validation, parts.test.voxels(keep))
 
 
 def counted(selections: Sequence[VoxelSelection]) -> str:
@@ -234,28 +280,6 @@ def scored_ceiling(
     rows = np.unique(np.concatenate([fold.test for fold in split]))
     counts = table['stimulus'].iloc[rows].value_counts().to_numpy()
     return float(np.median(reliability.noise_ceiling(ratio, counts)))
-
-
-def varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
-    """Return the voxels whose responses are finite and vary in the training trials of all folds.
-
-    What is held out is not looked at, but that it is finite.
-
-    Parameters
-    ----------
-    tuned
-        All trials once a fold, or one for all folds.
-    split
-        What is held out.
-    """
-    usable = np.ones(tuned[0].values.shape[1], dtype=bool)
-    for number, fold in enumerate(split):
-        values = tuned[min(number, len(tuned) - 1)].values
-        for part in blocks(len(usable), len(values), COLUMNS):
-            some = values[:, part]
-            usable[part] &= np.isfinite(some).all(axis=0)
-            usable[part] &= np.ptp(some[fold.train], axis=0) > 0
-    return usable
 
 
 def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:

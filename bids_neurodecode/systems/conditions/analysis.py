@@ -22,16 +22,15 @@ from bids_neurodecode.systems.conditions.decoding import (
     classify,
     classify_regions,
     conditions_of,
-    cut_folds,
 )
 from bids_neurodecode.systems.conditions.encoding import MODEL, predict_runs
-from bids_neurodecode.systems.conditions.patterns import pattern_ncsnr, run_patterns
+from bids_neurodecode.systems.conditions.patterns import pattern_ncsnr, patterns_of
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
 from bids_neurodecode.systems.encoding.scores import EncodingScorer, VoxelMaps
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import Pairing
-from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.systems.voxels import choose_voxels, cut_folds
 from bids_neurodecode.typing import BoolArray, FloatArray
 
 THRESHOLD = 0.05
@@ -128,7 +127,9 @@ def analyse_conditions(
     features = conditions_of(split.table)
     names = features.stimuli
     rngs = np.random.default_rng(config.seed).spawn(4)
-    folds, selections = cut_folds(tuned, split, config, tsnr_runs=tsnr_runs, within=within)
+    folds, selections = cut_folds(
+        tuned, split, features, config, tsnr_runs=tsnr_runs, within=within
+    )
     found = classify(folds, split, config, rng=rngs[0], selections=selections)
     table, of_regions = classify_regions(tuned, split, config, regions or {}, rng=rngs[1])
     keep = np.ones(samples.values.shape[1], dtype=bool) if within is None else within.copy()
@@ -136,9 +137,7 @@ def analyse_conditions(
         keep &= np.isfinite(one.values).all(axis=0)
     encoded = [each.voxels(keep) for each in tuned]
     results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
-    stimuli = samples.table['stimulus'].to_numpy()
-    patterns = run_patterns(samples.values[:, keep], stimuli, run_labels(samples.table), names)
-    ratio = pattern_ncsnr(patterns)
+    ratio = pattern_ncsnr(patterns_of(samples.voxels(keep), names))
     judged = EncodingScorer(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(
         results, model=MODEL, space=REPEAT_AVERAGE
     )

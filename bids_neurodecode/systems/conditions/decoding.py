@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import Config
@@ -30,7 +29,7 @@ from bids_neurodecode.systems.pooling import confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction.recipe import fit
 from bids_neurodecode.systems.refitting import refitted_nulls
 from bids_neurodecode.systems.scoring import Pairing, Scorer
-from bids_neurodecode.systems.voxels import choose_voxels, varies
+from bids_neurodecode.systems.voxels import of_voxels
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 NOT_REFITTED = (
@@ -90,55 +89,6 @@ def conditions_of(table: pd.DataFrame) -> PerStimulus:
     if len(names) < 2:
         raise DataError(ONE_CONDITION.format(name=names[0]))
     return PerStimulus(names, np.eye(len(names), dtype=np.float32))
-
-
-def cut_folds(
-    tuned: Sequence[Samples],
-    split: Split,
-    config: Config,
-    *,
-    tsnr_runs: npt.NDArray[np.float32],
-    within: BoolArray | None = None,
-) -> tuple[list[Parts], list[VoxelSelection]]:
-    """Cut the samples of each fold, with voxels chosen on its training trials.
-
-    Parameters
-    ----------
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out.
-    config
-        Selection, ridge and seed.
-    tsnr_runs
-        Temporal signal-to-noise ratio of each run, (n_runs, n_voxels).
-    within
-        Voxels to choose from, (n_voxels,); all if None.
-    """
-    features = conditions_of(split.table)
-    folds, selections = [], []
-    for number, fold in enumerate(split):
-        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-        selection = choose_voxels(
-            parts.train, features, config, tsnr_runs=tsnr_runs, within=within
-        )
-        selections.append(selection)
-        folds.append(of_voxels(parts, selection.keep))
-    return folds, selections
-
-
-def of_voxels(parts: Parts, keep: BoolArray) -> Parts:
-    """Return the parts of a fold with only the voxels kept, ``keep`` of shape (n_voxels,).
-
-    Parameters
-    ----------
-    parts
-        Training, validation and test samples.
-    keep
-        Which voxels, (n_voxels,).
-    """
-    validation = None if parts.validation is None else parts.validation.voxels(keep)
-    return Parts(parts.train.voxels(keep), validation, parts.test.voxels(keep))
 
 
 def classify(
@@ -304,7 +254,7 @@ def classify_regions(
     """
     rows, scores = [], []
     for name, voxels in regions.items():
-        keep = voxels & varies(tuned, split)
+        keep = voxels & _varies(tuned, split)
         if keep.sum() < config.conditions.min_voxels:
             continue
         folds = [
@@ -327,6 +277,19 @@ def classify_regions(
     table = pd.DataFrame(rows, columns=columns)
     table[columns[3:]] = table[columns[3:]].astype('float64')
     return table.assign(p_fdr=statistics.fdr(table['p'])), tuple(scores)
+
+
+def _varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
+    """Return the voxels whose responses are finite and vary in the training trials of all folds.
+
+    What is held out is not looked at, but that it is finite.
+    """
+    usable = np.ones(tuned[0].values.shape[1], dtype=bool)
+    for number, fold in enumerate(split):
+        values = tuned[min(number, len(tuned) - 1)].values
+        usable &= np.isfinite(values).all(axis=0)
+        usable &= np.ptp(values[fold.train], axis=0) > 0
+    return usable
 
 
 def _with_halves(cut: Parts) -> Parts:

@@ -10,7 +10,7 @@ import pandas as pd
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.systems.base import run_labels
-from bids_neurodecode.systems.conditions.patterns import run_patterns
+from bids_neurodecode.systems.conditions.patterns import patterns_of
 from bids_neurodecode.systems.encoding.outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, Outcome
 from bids_neurodecode.typing import BoolArray
@@ -45,12 +45,7 @@ def predict_runs(
     results = []
     for number, fold in enumerate(split):
         parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-        train, test = (
-            run_patterns(
-                part.values, part.table['stimulus'].to_numpy(), run_labels(part.table), conditions
-            )
-            for part in (parts.train, parts.test)
-        )
+        train, test = (patterns_of(part, conditions) for part in (parts.train, parts.test))
         seen = train.counts.sum(axis=0) > 0
         known = np.zeros(train.means.shape[1:])
         known[seen] = np.nanmean(train.means[:, seen], axis=0)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bids_neurodecode.samples import Samples
 from bids_neurodecode.signals.groups import ratio_of
+from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.typing import FloatArray
 
 
@@ -66,6 +68,20 @@ def run_patterns(
                 means[r, c] = values[rows].mean(axis=0, dtype=np.float64)
         means[r] -= means[r][counts[r] > 0].mean(axis=0)
     return RunPatterns(labels, conditions, means, counts)
+
+
+def patterns_of(samples: Samples, conditions: tuple[str, ...]) -> RunPatterns:
+    """Return the :func:`run_patterns` of samples.
+
+    Parameters
+    ----------
+    samples
+        Responses and their trials.
+    conditions
+        Names, in the order of the result.
+    """
+    stimuli = samples.table['stimulus'].to_numpy()
+    return run_patterns(samples.values, stimuli, run_labels(samples.table), conditions)
 
 
 def residuals(

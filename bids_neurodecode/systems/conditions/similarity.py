@@ -21,7 +21,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Parts
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.comparison import unit_values
-from bids_neurodecode.systems.conditions.patterns import residuals, run_patterns
+from bids_neurodecode.systems.conditions.patterns import patterns_of, residuals
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import LABELS
 from bids_neurodecode.typing import FloatArray
@@ -223,12 +223,7 @@ def _products(folds: Sequence[Parts], conditions: tuple[str, ...]) -> _Products:
     held_out, training, n_held_out, n_training = (np.zeros(shape) for _ in range(4))
     patterns = np.full(shape, np.nan)
     for fold in folds:
-        train, test = (
-            run_patterns(
-                part.values, part.table['stimulus'].to_numpy(), run_labels(part.table), conditions
-            )
-            for part in (fold.train, fold.test)
-        )
+        train, test = (patterns_of(part, conditions) for part in (fold.train, fold.test))
         noise = residuals(
             fold.train.values,
             fold.train.table['stimulus'].to_numpy(),

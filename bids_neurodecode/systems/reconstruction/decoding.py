@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Parts, Samples, Split
+from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
 from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds, fit
-from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.systems.voxels import choose_voxels, cut_folds
 from bids_neurodecode.typing import BoolArray
 
 
@@ -91,30 +92,10 @@ def decode_pictures(
         ridge=config.ridge,
         device='cuda' if device == 'cuda' else 'cpu',
     )
-    selections: list[VoxelSelection] = []
-
-    def select(train: Samples) -> VoxelSelection:
-        return choose_voxels(
-            train, features, config, tsnr_runs=tsnr_runs, within=within, device=device
-        )
-
-    def cut() -> list[Parts]:
-        folds = []
-        for number, fold in enumerate(split):
-            parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-            selection = select(parts.train)
-            selections.append(selection)
-            folds.append(
-                Parts(
-                    parts.train.voxels(selection.keep),
-                    parts.validation and parts.validation.voxels(selection.keep),
-                    parts.test.voxels(selection.keep),
-                )
-            )
-        return folds
-
+    choice: dict[str, Any] = {'tsnr_runs': tsnr_runs, 'within': within, 'device': device}
+    folds, selections = cut_folds(tuned, split, features, config, **choice)
     evaluation = evaluate_folds(
-        cut(),
+        folds,
         split,
         features,
         settings,
@@ -122,6 +103,6 @@ def decode_pictures(
         pictures=pictures,
         rng=np.random.default_rng(config.seed),
     )
-    final = select(samples)
+    final = choose_voxels(samples, features, config, **choice)
     decoder = fit(samples.voxels(final.keep), features, settings)
     return Decoding(evaluation, final, tuple(selections), decoder)

@@ -28,7 +28,6 @@ from bids_neurodecode.systems.conditions.decoding import (
     classify,
     classify_regions,
     conditions_of,
-    cut_folds,
 )
 from bids_neurodecode.systems.conditions.encoding import predict_runs
 from bids_neurodecode.systems.conditions.patterns import (
@@ -40,6 +39,7 @@ from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchli
 from bids_neurodecode.systems.conditions.similarity import dissimilarity, whitened
 from bids_neurodecode.systems.protocol import CUT_RUNS, NOT_OF_CONDITIONS, choose_condition_split
 from bids_neurodecode.systems.scoring import FEW_GROUPS, ONE_ORDER
+from bids_neurodecode.systems.voxels import cut_folds
 from tests.meshes import surfaces, write_mesh
 
 FAST = EvaluationSettings(n_permutations=99, n_bootstrap=100)
@@ -51,7 +51,9 @@ def world(seed=0, **changes):
     samples, split, patterns = w.data(rng)
     config = w.config.model_copy(update={'evaluation': FAST})
     tsnr = np.ones((w.n_runs, N_VOXELS), dtype=np.float32)
-    folds, selections = cut_folds([samples], split, config, tsnr_runs=tsnr)
+    folds, selections = cut_folds(
+        [samples], split, conditions_of(split.table), config, tsnr_runs=tsnr
+    )
     return samples, split, patterns, config, folds, selections
 
 
@@ -74,7 +76,6 @@ def test_the_classifier_is_ridge_regression_on_indicators():
     assert np.trace(found.confusion) / found.confusion.sum() == pytest.approx(right)
 
 
-@pytest.mark.slow
 def test_each_condition_counts_the_same():
     _, split, _, config, folds, _ = world(1, signal=0.3, unequal=True, n_conditions=4)
     found = classify(folds, split, config, rng=np.random.default_rng(1))
@@ -268,7 +269,6 @@ def test_the_ceiling_is_that_of_means_about_the_level_of_the_run(lacks):
     assert pattern_ncsnr(two) is None
 
 
-@pytest.mark.slow
 def test_distances_without_a_difference_are_zero_on_average():
     values = [
         dissimilarity(world(seed)[4], ('c0', 'c1', 'c2'), 'p', FAST, rng=np.random.default_rng(0))
@@ -287,7 +287,13 @@ def test_chance_where_runs_show_other_conditions():
     half = samples.take(np.flatnonzero(number == odd))
     half.values[:] += 8 * (half.table['run'].to_numpy()[:, None] % 2)
     split = split_by_group(half.table, 'run')
-    folds, _ = cut_folds([half], split, config, tsnr_runs=np.ones((8, N_VOXELS), np.float32))
+    folds, _ = cut_folds(
+        [half],
+        split,
+        conditions_of(split.table),
+        config,
+        tsnr_runs=np.ones((8, N_VOXELS), np.float32),
+    )
     found = classify(
         folds, split, config, rng=np.random.default_rng(1), with_baselines=False
     ).scores[0]
@@ -304,7 +310,7 @@ def test_pairs_that_a_run_lacks_are_measured_in_the_others():
     fewer = samples.take(np.flatnonzero(keep))
     split = split_by_group(fewer.table, 'run')
     tsnr = np.ones((6, N_VOXELS), dtype=np.float32)
-    folds, _ = cut_folds([fewer], split, config, tsnr_runs=tsnr)
+    folds, _ = cut_folds([fewer], split, conditions_of(split.table), config, tsnr_runs=tsnr)
     found = dissimilarity(folds, ('c0', 'c1', 'c2'), 'p', FAST, rng=np.random.default_rng(0))
     assert np.isfinite(found.distance).all()
     assert found.distance[0, 2] > 0.1
@@ -330,7 +336,6 @@ def test_responses_are_predicted_from_other_runs():
     assert np.corrcoef(first.predicted.ravel(), true.ravel())[0, 1] > 0.9
 
 
-@pytest.mark.slow
 def test_the_whole_analysis_tells_signal_voxels():
     samples, split, *_ = world(signal=1.5, n_runs=8)
     config = build_config(
@@ -361,7 +366,7 @@ def test_held_out_responses_do_not_reach_what_is_fitted():
         (len(split.folds[0].test), N_VOXELS)
     )
     tsnr = np.ones((6, N_VOXELS), dtype=np.float32)
-    others, again = cut_folds([changed], split, config, tsnr_runs=tsnr)
+    others, again = cut_folds([changed], split, conditions_of(split.table), config, tsnr_runs=tsnr)
     np.testing.assert_array_equal(selections[0].keep, again[0].keep)
     np.testing.assert_array_equal(folds[0].train.values, others[0].train.values)
 
@@ -374,7 +379,6 @@ def test_p_of_searchlights_is_never_nothing():
     assert accuracy_p(np.full((8, 1), 0.25), 0.25, 4)[0] == pytest.approx(0.5)
 
 
-@pytest.mark.slow
 def test_searchlights_stay_within_their_voxels():
     samples, split, *_ = world(signal=0.8)
     within = np.arange(N_VOXELS) < 12
@@ -383,7 +387,6 @@ def test_searchlights_stay_within_their_voxels():
     assert np.isnan(found[:, ~within]).all()
 
 
-@pytest.mark.slow
 def test_searchlights_of_a_strip_are_those_of_a_line_of_voxels(tmp_path):
     """Along a mesh whose vertices lie as far apart as the voxels of a line."""
     samples, split, *_ = world(signal=0.8)
