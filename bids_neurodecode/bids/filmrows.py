@@ -114,13 +114,14 @@ def film_rows(
     begins = _starts(rows, starts, file)
     films = rows['stim_file'].to_numpy(dtype=str)
     known = _Films(folder, file, repetition_time, tables, table_rate)
-    groups = _groups(films, onset, lasts, begins, repetition_time)
+    run = _Run(films, onset, lasts, known, repetition_time, file)
+    groups = run.groups(begins)
     goes_on = isinstance(starts, str) and starts == 'continue'
     if begins is None:
         if not goes_on:
-            groups = _whole(groups, films, onset, lasts, known, repetition_time)
-        groups = _as_shown(groups, films, onset, known)
-        _refuse_pauses(groups, films, onset, lasts, known, repetition_time, file)
+            groups = run.whole(groups)
+        groups = run.as_shown(groups)
+        run.refuse_pauses(groups)
     pieces, notes = [], list[str]()
     for group in groups:
         film = str(films[group[0]])
@@ -133,7 +134,7 @@ def film_rows(
             raise InputError(
                 PAST_END.format(file=file, film=film, start=start, duration=known[film])
             )
-        piece, note = _piece(group, film, start, onset, lasts, known, length, cut=goes_on)
+        piece, note = run.piece(group, start, length, cut=goes_on)
         pieces.append(piece)
         notes.append(note)
         shown_until[film] = max(shown_until.get(film, 0.0), start + piece.duration)
@@ -192,126 +193,101 @@ def _starts(
     return values
 
 
-def _groups(
-    films: npt.NDArray[np.str_],
-    onset: FloatArray,
-    lasts: FloatArray,
-    begins: FloatArray | None,
-    repetition_time: float,
-) -> list[tuple[int, ...]]:
-    """Return rows that may be one presentation, in order of time."""
-    groups: list[list[int]] = []
-    for i in np.argsort(onset, kind='stable').tolist():
-        if groups:
-            last = groups[-1][-1]
-            step = onset[i] - onset[last]
-            known = lasts[last] > 0
-            joined = step - lasts[last] <= GAP if known else step < repetition_time
-            short = not known or lasts[last] < repetition_time
-            goes_on = short
-            if begins is not None:
-                goes_on = bool(abs(begins[i] - begins[last] - step) <= GAP)
-            if films[i] == films[last] and joined and goes_on:
-                groups[-1].append(i)
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Rows of a run that show films: which, from when on and for how long (s), one each."""
+
+    films: npt.NDArray[np.str_]
+    onset: FloatArray
+    lasts: FloatArray
+    known: _Films
+    repetition_time: float
+    file: Path
+
+    def film(self, group: Sequence[int]) -> str:
+        """Return the film that a group of rows shows."""
+        return str(self.films[group[0]])
+
+    def end(self, group: Sequence[int]) -> float:
+        """Return the second at which its last row ends; a typical step after it begins."""
+        last = group[-1]
+        if self.lasts[last] > 0:
+            return float(self.onset[last] + self.lasts[last])
+        steps = np.diff(self.onset[list(group)])
+        return float(self.onset[last] + (np.median(steps) if steps.size else 0.0))
+
+    def groups(self, begins: FloatArray | None) -> list[tuple[int, ...]]:
+        """Return rows that may be one presentation, in order of time."""
+        groups: list[list[int]] = []
+        for i in np.argsort(self.onset, kind='stable').tolist():
+            if groups:
+                last = groups[-1][-1]
+                step, lasts = self.onset[i] - self.onset[last], self.lasts[last]
+                joined = step - lasts <= GAP if lasts > 0 else step < self.repetition_time
+                goes_on = not lasts >= self.repetition_time
+                if begins is not None:
+                    goes_on = bool(abs(begins[i] - begins[last] - step) <= GAP)
+                if self.films[i] == self.films[last] and joined and goes_on:
+                    groups[-1].append(i)
+                    continue
+            groups.append([i])
+        return [tuple(group) for group in groups]
+
+    def whole(self, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Put rows of scenes together that follow each other and last as long as the film."""
+        chains: list[list[tuple[int, ...]]] = []
+        for group in groups:
+            if chains and self.film(chains[-1][-1]) == self.film(group):
+                gap = self.onset[group[0]] - self.end(chains[-1][-1])
+                if abs(gap) <= GAP:
+                    chains[-1].append(group)
+                    continue
+            chains.append([group])
+        made: list[tuple[int, ...]] = []
+        for chain in chains:
+            film, span = self.film(chain[0]), self.end(chain[-1]) - self.onset[chain[0][0]]
+            one = len(chain) > 1 and abs(span - self.known[film]) <= self.repetition_time
+            made += [tuple(row for group in chain for row in group)] if one else chain
+        return made
+
+    def as_shown(self, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Take groups apart that last longer than their film: clips shown again and again.
+
+        The last frame may stay on the screen.
+        """
+        kept: list[tuple[int, ...]] = []
+        for group in groups:
+            until_last = self.onset[group[-1]] - self.onset[group[0]]
+            again = len(group) > 1 and until_last >= self.known[self.film(group)]
+            kept += [(row,) for row in group] if again else [group]
+        return kept
+
+    def refuse_pauses(self, groups: Sequence[tuple[int, ...]]) -> None:
+        """Refuse frames in pieces: where the later ones start in the film is not said."""
+        for film in dict.fromkeys(self.films.tolist()):
+            mine = [group for group in groups if self.film(group) == film]
+            if len(mine) < 2 or all(len(group) == 1 for group in mine):
                 continue
-        groups.append([i])
-    return [tuple(group) for group in groups]
+            for group in mine:
+                shown = self.end(group) - self.onset[group[0]]
+                if shown < self.known[film] - self.repetition_time:
+                    raise InputError(PAUSED.format(file=self.file, film=film, n=len(mine)))
 
-
-def _whole(
-    groups: Sequence[tuple[int, ...]],
-    films: npt.NDArray[np.str_],
-    onset: FloatArray,
-    lasts: FloatArray,
-    known: _Films,
-    repetition_time: float,
-) -> list[tuple[int, ...]]:
-    """Put rows of scenes together that follow each other and together last as long as the film."""
-    chains: list[list[tuple[int, ...]]] = []
-    for group in groups:
-        if chains and films[chains[-1][-1][0]] == films[group[0]]:
-            gap = onset[group[0]] - _end(chains[-1][-1], onset, lasts)
-            if abs(gap) <= GAP:
-                chains[-1].append(group)
-                continue
-        chains.append([group])
-    made: list[tuple[int, ...]] = []
-    for chain in chains:
-        span = _end(chain[-1], onset, lasts) - onset[chain[0][0]]
-        one = len(chain) > 1 and abs(span - known[str(films[chain[0][0]])]) <= repetition_time
-        made += [tuple(row for group in chain for row in group)] if one else chain
-    return made
-
-
-def _as_shown(
-    groups: Sequence[tuple[int, ...]],
-    films: npt.NDArray[np.str_],
-    onset: FloatArray,
-    known: _Films,
-) -> list[tuple[int, ...]]:
-    """Take groups apart that last longer than their film: clips shown again and again.
-
-    The last frame may stay on the screen.
-    """
-    kept: list[tuple[int, ...]] = []
-    for group in groups:
-        until_last = onset[group[-1]] - onset[group[0]]
-        again = len(group) > 1 and until_last >= known[str(films[group[0]])]
-        kept += [(row,) for row in group] if again else [group]
-    return kept
-
-
-def _refuse_pauses(
-    groups: Sequence[tuple[int, ...]],
-    films: npt.NDArray[np.str_],
-    onset: FloatArray,
-    lasts: FloatArray,
-    known: _Films,
-    repetition_time: float,
-    file: Path,
-) -> None:
-    """Refuse frames in pieces: where the later ones start in the film is not said."""
-    for film in dict.fromkeys(films.tolist()):
-        mine = [group for group in groups if films[group[0]] == film]
-        if len(mine) < 2 or all(len(group) == 1 for group in mine):
-            continue
-        for group in mine:
-            if _end(group, onset, lasts) - onset[group[0]] < known[film] - repetition_time:
-                raise InputError(PAUSED.format(file=file, film=film, n=len(mine)))
-
-
-def _piece(
-    group: tuple[int, ...],
-    film: str,
-    start: float,
-    onset: FloatArray,
-    lasts: FloatArray,
-    known: _Films,
-    length: float,
-    *,
-    cut: bool,
-) -> tuple[_Piece, str]:
-    """Return how long a presentation lasted, and a note where its rows did not say so."""
-    first, note = float(onset[group[0]]), ''
-    duration = _end(group, onset, lasts) - first
-    if not duration > 0:
-        duration = min(known[film] - start, length - first)
-        note = LENGTHS.format(film=film)
-    elif len(group) > 1:
-        duration = min(duration, known[film] - start)
-        note = MERGED.format(film=film, n=len(group), onset=first, duration=duration)
-    elif cut:
-        duration = min(duration, known[film] - start, length - first)
-    return _Piece(film, group, first, start, duration), note
-
-
-def _end(group: Sequence[int], onset: FloatArray, lasts: FloatArray) -> float:
-    """Return the second at which the last row of a group ends; a typical step after it begins."""
-    last = group[-1]
-    if lasts[last] > 0:
-        return float(onset[last] + lasts[last])
-    steps = np.diff(onset[list(group)])
-    return float(onset[last] + (np.median(steps) if steps.size else 0.0))
+    def piece(
+        self, group: tuple[int, ...], start: float, length: float, *, cut: bool
+    ) -> tuple[_Piece, str]:
+        """Return how long a presentation lasted, and a note where its rows did not say so."""
+        film, first, note = self.film(group), float(self.onset[group[0]]), ''
+        duration = self.end(group) - first
+        if not duration > 0:
+            duration = min(self.known[film] - start, length - first)
+            note = LENGTHS.format(film=film)
+        elif len(group) > 1:
+            duration = min(duration, self.known[film] - start)
+            note = MERGED.format(film=film, n=len(group), onset=first, duration=duration)
+        elif cut:
+            duration = min(duration, self.known[film] - start, length - first)
+        return _Piece(film, group, first, start, duration), note
 
 
 def _drift(group: Sequence[int], onset: FloatArray, begins: FloatArray) -> float:

@@ -210,32 +210,24 @@ def _noises(
     designs: Sequence[RunDesign],
     real: RealNoise | None,
 ) -> list[RunNoise]:
-    return [
-        _run_noise(spec, fields, design.n_volumes, real, generator(spec.seed, label, 'run', run))
-        for run, design in enumerate(designs)
-    ]
-
-
-def _run_noise(
-    spec: SimulationSpec,
-    fields: NoiseFields,
-    n_volumes: int,
-    real: RealNoise | None,
-    rng: np.random.Generator,
-) -> RunNoise:
-    moves = spec.motion_spikes if spec.motion > 0 else 0.0
-    motion = noise.head_motion(n_volumes, spec.repetition_time, moves, rng)
-    if spec.motion == 0:
-        motion = np.zeros_like(motion)
-    structured = fields.drift * noise.drift(n_volumes, fields.sd.size, rng)
-    structured += noise.motion_effect(motion, fields.motion)
-    beat = noise.physiology(n_volumes, spec.repetition_time, rng) @ fields.physiology
-    if real is not None:  # real residuals bring their own heart beat
-        return RunNoise(real.draw(n_volumes, rng), structured, motion)
-    unit = noise.brain_noise(
-        fields.shared, n_volumes, spec.autocorrelation, spec.shared_noise, rng
-    )
-    return RunNoise(fields.sd * unit, structured + beat, motion)
+    runs = []
+    for number, n_volumes in enumerate(design.n_volumes for design in designs):
+        rng = generator(spec.seed, label, 'run', number)
+        moves = spec.motion_spikes if spec.motion > 0 else 0.0
+        motion = noise.head_motion(n_volumes, spec.repetition_time, moves, rng)
+        if spec.motion == 0:
+            motion = np.zeros_like(motion)
+        structured = fields.drift * noise.drift(n_volumes, fields.sd.size, rng)
+        structured += noise.motion_effect(motion, fields.motion)
+        beat = noise.physiology(n_volumes, spec.repetition_time, rng) @ fields.physiology
+        if real is not None:  # real residuals bring their own heart beat
+            runs.append(RunNoise(real.draw(n_volumes, rng), structured, motion))
+            continue
+        unit = noise.brain_noise(
+            fields.shared, n_volumes, spec.autocorrelation, spec.shared_noise, rng
+        )
+        runs.append(RunNoise(fields.sd * unit, structured + beat, motion))
+    return runs
 
 
 def _beta_noise(
