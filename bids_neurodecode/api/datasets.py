@@ -198,7 +198,8 @@ class ParticipantData:
         return np.stack(rows)
 
     def _of_trials(self, model: Model) -> Samples:
-        from bids_neurodecode.systems.steps.betas import estimate
+        from bids_neurodecode.systems.steps.betas import Estimated, estimate
+        from bids_neurodecode.systems.steps.plan import Plan
 
         betas = self.config.betas.model_copy(update={'model': model})
         config = self.config.model_copy(update={'betas': betas})
@@ -208,16 +209,16 @@ class ParticipantData:
             if self.paradigm == 'images':
                 duration = stimulus_duration(self.trials, self.record.runs[0].events)
         with TemporaryDirectory() as folder:
-            files = estimate(
-                self.record,
-                config,
-                self.mask,
-                self.trials,
-                Split('stimulus', (), self.trials),
-                duration=duration,
+            inputs = Estimated(
+                participant=self.record,
+                config=config,
+                mask=self.mask,
+                plan=Plan(Split('stimulus', (), self.trials), '', stimulus_duration=duration),
+                device='cpu',
                 folder=Path(folder),
                 checkpoints=Path(folder) / 'checkpoints',
             )
+            files = estimate(inputs)
             values = np.load(files['betas'])
         return Samples(Responses(values, self.mask), self.trials)
 

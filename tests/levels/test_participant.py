@@ -21,11 +21,13 @@ from bids_neurodecode.systems.steps import betas
 from bids_neurodecode.systems.steps.betas import (
     NO_REPEATS,
     NOT_COMPARED,
+    Estimated,
     estimate,
     onsets_in_series,
     repeats_over_runs,
     resolve_model,
 )
+from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.workflow import files
 from bids_neurodecode.workflow.run import Failure
 
@@ -142,8 +144,11 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path, monkeypatc
         mask = VoxelMask.load(tmp_path / 'mask.nii.gz')
         split = split_by_group(trials, 'run')
         config = build_config({'betas': {'model': 'B'}})
-        places = {'folder': folder, 'checkpoints': folder / 'checkpoints'}
-        made = estimate(person, config, mask, trials, split, duration=2.0, **places)
+        given = Estimated(
+            participant=person, config=config, mask=mask, device='cpu', folder=folder,
+            plan=Plan(split, '', stimulus_duration=2.0), checkpoints=folder / 'checkpoints',
+        )  # fmt: skip
+        made = estimate(given)
         info = json.loads(Path(made['info']).read_text())
         found[name] = np.load(made['betas']), info['units'], info['warnings']
     percent, units, warnings = found['percent']
@@ -157,10 +162,10 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path, monkeypatc
     one = replace(runs[0], bold=tmp_path / 'percent' / '0.nii.gz')
     mixed = replace(person, runs=(one, runs[1]))
     with pytest.raises(DataError, match='one has a mean and the other has none'):
-        estimate(mixed, config, mask, trials, split, duration=2.0, **places)
+        estimate(replace(given, participant=mixed))
     # series that are too large to be held are read again
     monkeypatch.setattr(betas, 'HELD_GB', 0)
-    again = estimate(person, config, mask, trials, split, duration=2.0, **places)
+    again = estimate(given)
     np.testing.assert_array_equal(np.load(again['betas']), centred)
     assert not (folder / 'checkpoints').exists()
 

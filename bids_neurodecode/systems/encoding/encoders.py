@@ -21,7 +21,7 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.mapped import blocks, room
 from bids_neurodecode.models.banded import BandedModel, fit_banded
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
-from bids_neurodecode.models.storage import joined
+from bids_neurodecode.models.storage import joined, under
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -222,21 +222,16 @@ class RidgeEncoder:
         description
             What JSON held.
         """
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        for key, values in state.items():
-            part, _, name = key.partition('.')
-            parts.setdefault(part, {})[name] = values
-        names = tuple(description['bands'])
-        ridge: RidgeModel | BandedModel
-        if description['model'] == 'banded':
-            ridge = BandedModel.from_state(parts['ridge'], names)
-        else:
-            ridge = RidgeModel.from_state(parts['ridge'])
+        names, fitted = tuple(description['bands']), under(state, 'ridge')
+        banded = description['model'] == 'banded'
         return cls(
-            {name: FeatureSpace.from_state(parts[f'space{k}']) for k, name in enumerate(names)},
+            {
+                name: FeatureSpace.from_state(under(state, f'space{k}'))
+                for k, name in enumerate(names)
+            },
             bool(description['whiten']),
-            ridge,
-            Standardizer(**parts['responses']),
+            BandedModel.from_state(fitted, names) if banded else RidgeModel.from_state(fitted),
+            Standardizer(**under(state, 'responses')),
         )
 
 

@@ -57,11 +57,7 @@ _EDGE_SHARE = 0.5
 
 
 def fit(
-    train: Samples,
-    features: PerStimulus,
-    settings: DecoderSettings | None = None,
-    *,
-    space: FeatureSpace | None = None,
+    train: Samples, features: PerStimulus, settings: DecoderSettings | None = None
 ) -> LinearDecoder:
     """Fit a linear decoder on training samples.
 
@@ -74,8 +70,6 @@ def fit(
     settings
         How; the defaults if left out. Where the stimuli span no more components than are kept,
         one penalty serves all of them, whatever ``ridge.per_target`` says.
-    space
-        Components of the features of the training stimuli, where they are known.
 
     Raises
     ------
@@ -85,7 +79,7 @@ def fit(
     settings = settings or DecoderSettings()
     names = train.table['stimulus'].astype(str)
     library = tuple(dict.fromkeys(names))
-    space = space or FeatureSpace.fit(features.of(library), settings.n_components)
+    space = FeatureSpace.fit(features.of(library), settings.n_components)
     voxels = Standardizer.fit(train.values)
     # where all stimuli are equally far apart the axes are arbitrary, so the penalty must not
     # depend on them

@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.algebra import Device
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
-from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions, TunedBetas
+from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_json, save_map
 from bids_neurodecode.workflow.resources import GB, HELD_GB
+from bids_neurodecode.workflow.step import Inputs
 
 if TYPE_CHECKING:
     from bids_neurodecode.signals.modelchoice import InnerFold
     from bids_neurodecode.signals.trialpasses import Share
-    from bids_neurodecode.systems.steps.plan import Plan
 
 Model = Literal['B', 'C', 'D']
 JOINED_BYTES = 2**24
@@ -61,67 +61,62 @@ TUNED_ON_ALL = (
 )
 
 
-def estimate(
-    participant: ParticipantInput,
-    config: Config,
-    mask: VoxelMask,
-    table: pd.DataFrame,
-    split: Split,
-    *,
-    duration: float | None,
-    folder: Path,
-    checkpoints: Path,
-    device: Device = 'cpu',
-    left: Sequence[Path] = (),
-) -> dict[str, Any]:
-    """Estimate the betas of all trials, and those tuned for each fold; save what they are.
-
-    The engine's arrays lie in ``checkpoints`` while it runs, and a killed run goes on from them.
+@dataclass(frozen=True, kw_only=True)
+class Estimated(Inputs):
+    """What betas are estimated from, whole or a share of one of the passes.
 
     Parameters
     ----------
-    participant
-        Whose data.
-    config
-        The settings.
-    mask
-        Voxels of the analysis.
-    table
-        One row per sample.
-    split
-        Of the samples.
-    duration
-        Seconds of a stimulus; None: that of the trials.
-    folder
-        That is written into.
-    checkpoints
-        Where a killed run goes on from.
+    participant, config, mask, plan
+        Whose data; the settings; voxels of the analysis; trials or samples, and what of them is
+        held out.
     device
-        Where the engine multiplies.
+        Where the engine multiplies: ``cpu`` or ``cuda``.
+    folder, checkpoints
+        That is written into, and where a killed run goes on from.
     left
-        Files of :func:`estimate_part`, which leave nothing to be estimated.
+        Files of all shares of the passes before, where the estimation was cut into these.
     """
+
+    participant: ParticipantInput
+    config: Config
+    mask: VoxelMask
+    plan: Plan
+    device: str
+    folder: Path
+    checkpoints: Path
+    left: list[Path] | None = None
+
+    @property
+    def duration(self) -> float:
+        """Seconds that a stimulus is shown."""
+        duration = self.plan.stimulus_duration
+        assert duration is not None, 'only precomputed trials have no duration'
+        return duration
+
+    def arrays(self) -> _Arrays:
+        """Return the engine's arrays."""
+        return _Arrays(self.checkpoints, len(self.plan.table), self.left or ())
+
+
+def estimate(series: Estimated) -> dict[str, Any]:
+    """Estimate the betas of all trials, and those tuned for each fold; save what they are.
+
+    The engine's arrays lie in ``checkpoints`` while it runs, and a killed run goes on from them.
+    """
+    participant, settings, mask = series.participant, series.config.betas, series.mask
     if participant.betas is not None:
         from bids_neurodecode.systems.steps.precomputed import take_precomputed
 
-        return take_precomputed(participant, config.betas, mask, folder)
+        return take_precomputed(participant, settings, mask, series.folder)
     from bids_neurodecode.signals.hrf import time_to_peak
     from bids_neurodecode.signals.modelchoice import best_model
 
-    assert duration is not None, 'only precomputed trials have no duration'
-    fit = _what_to_fit(config.betas, table, split)
+    fit = _what_to_fit(settings, series.plan)
     model, notes, folds, training, able = fit.model, fit.notes, fit.folds, fit.training, fit.able
-    prepared = prepare_runs(participant, config.betas, mask, table, known=bool(left))
-    betas = _run_engine(
-        participant,
-        config,
-        prepared,
-        table,
-        fit,
-        duration=duration,
-        allocate=_Arrays(checkpoints, len(table), left),
-        device=device,
-    )
+    table = series.plan.table
+    prepared = prepare_runs(participant, settings, mask, table, known=bool(series.left))
+    betas = _run_engine(series, prepared, fit, series.arrays())
     assert betas is not None, 'all of it was asked for'
     scores: list[dict[Model, float]] = []
     chosen = [model] * len(fit.fits) if model != 'auto' else []
@@ -134,64 +129,40 @@ def estimate(
     info = {
         **_choice_info(betas, chosen),
         'model_scores': scores,
-        'engine': config.betas.engine,
+        'engine': settings.engine,
         'tuning': 'all' if on_all or (not training and chosen[0] != 'B') else 'training',
-        'hrf_times_to_peak': time_to_peak(duration),
+        'hrf_times_to_peak': time_to_peak(series.duration),
         'repetition_time': prepared.repetition_time,
         'units': prepared.units,
         'warnings': [*notes, *prepared.warnings, *betas.warnings],
     }
     files = {
-        **_save_betas(betas, chosen, folder, prepared.unit),
-        'maps': _save_maps(betas, chosen[0], mask, folder),
-        'info': save_json(folder / 'info.json', _plain(info)),
+        **_save_betas(betas, chosen, series.folder, prepared.unit),
+        'maps': _save_maps(betas, chosen[0], mask, series.folder),
+        'info': save_json(series.folder / 'info.json', _plain(info)),
     }
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(series.checkpoints, ignore_errors=True)
     return files
 
 
-def estimate_part(
-    participant: ParticipantInput,
-    config: Config,
-    mask: VoxelMask,
-    table: pd.DataFrame,
-    split: Split,
-    *,
-    duration: float | None,
-    folder: Path,
-    checkpoints: Path,
-    device: Device,
-    left: Sequence[Path],
-    share: Share,
-) -> list[Path]:
+def estimate_part(series: Estimated, share: Share) -> list[Path]:
     """Do a share of the estimation; return the files of its arrays.
 
     Parameters
     ----------
-    participant, config, mask, table, split, duration, folder, checkpoints, device
-        As :func:`estimate` takes them.
-    left
-        Files of all shares of the passes before.
+    series
+        What betas are estimated from.
     share
-        Of which pass.
+        Which pass, and which part of the voxels.
     """
-    arrays = _Arrays(checkpoints, len(table), left)
-    _run_engine(
-        participant,
-        config,
-        prepare_runs(participant, config.betas, mask, table, known=True),
-        table,
-        _what_to_fit(config.betas, table, split),
-        duration=duration,
-        allocate=arrays,
-        device=device,
-        share=share,
-    )
+    settings, table, arrays = series.config.betas, series.plan.table, series.arrays()
+    prepared = prepare_runs(series.participant, settings, series.mask, table, known=True)
+    _run_engine(series, prepared, _what_to_fit(settings, series.plan), arrays, share)
     files = []
     for source in arrays.made:
-        files.append(folder / source.name)
+        files.append(series.folder / source.name)
         _link(source, files[-1])
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(series.checkpoints, ignore_errors=True)
     return files
 
 
@@ -249,7 +220,8 @@ class _Fit:
     able: bool
 
 
-def _what_to_fit(settings: BetaSettings, table: pd.DataFrame, split: Split) -> _Fit:
+def _what_to_fit(settings: BetaSettings, plan: Plan) -> _Fit:
+    table, split = plan.table, plan.split
     training = [training_trials(fold.train, fold.validation, len(table)) for fold in split]
     # the reference package cannot leave trials out of its tuning
     able = settings.engine == 'native' and settings.tuning == 'training'
@@ -498,21 +470,16 @@ def onsets_in_series(
 
 
 def _run_engine(
-    participant: ParticipantInput,
-    config: Config,
+    series: Estimated,
     prepared: PreparedRuns,
-    table: pd.DataFrame,
     fit: _Fit,
-    *,
-    duration: float | None,
     allocate: _Arrays,
-    device: Device,
     share: Share | None = None,
 ) -> SingleTrialBetas | None:
     """Estimate all, or do a share of a pass."""
     from bids_neurodecode.signals.singletrial import estimate_share, estimate_single_trials
 
-    assert duration is not None, 'only precomputed trials have no duration'
+    participant, config, table = series.participant, series.config, series.plan.table
     options = SingleTrialOptions(
         models=('B', 'C', 'D') if fit.model == 'auto' else (fit.model,),
         n_components=config.betas.n_components,
@@ -529,7 +496,7 @@ def _run_engine(
         prepared.onset_volumes,
         [rows['stimulus'].to_numpy() for rows in by_run],
         prepared.repetition_time,
-        duration,
+        series.duration,
     )
     if config.betas.engine == 'glmsingle':
         from bids_neurodecode.signals.glmsingle import estimate_with_glmsingle
@@ -540,7 +507,7 @@ def _run_engine(
         'tuning_sets': fit.fits[1:] if fit.model != 'B' else [],
         'inner_sets': [fold.train for inner in fit.folds for fold in inner],
         'allocate': allocate,
-        'device': device,
+        'device': 'cuda' if series.device == 'cuda' else 'cpu',
     }
     if share is not None:
         estimate_share(share, *inputs, **common)

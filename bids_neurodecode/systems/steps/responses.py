@@ -16,9 +16,14 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.systems.steps.betas import estimate, estimate_part, trial_samples
+from bids_neurodecode.systems.steps.betas import (
+    Estimated,
+    estimate,
+    estimate_part,
+    trial_samples,
+)
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
@@ -87,49 +92,6 @@ class Trials(Inputs):
         """Return the trials, those of each fold, and what to say of sessions that were joined."""
         settings, plan = self.config.betas, self.plan
         return trial_samples(self.betas, self.tuned, self.mask, plan, settings, self.folder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimated(Inputs):
-    """What betas are estimated from, whole or a share of one of the passes.
-
-    Parameters
-    ----------
-    participant, config, mask, plan
-        Whose data; the settings; voxels of the analysis; trials or samples, and what of them is
-        held out.
-    device
-        Where the engine multiplies: ``cpu`` or ``cuda``.
-    folder, checkpoints
-        That is written into, and where a killed run goes on from.
-    left
-        Files of all shares of the passes before, where the estimation was cut into these.
-    """
-
-    participant: ParticipantInput
-    config: Config
-    mask: VoxelMask
-    plan: Plan
-    device: str
-    folder: Path
-    checkpoints: Path
-    left: list[Path] | None = None
-
-    @property
-    def data(self) -> tuple[ParticipantInput, Config, VoxelMask, pd.DataFrame, Split]:
-        """Whose data, which trials, and what of them is held out."""
-        return self.participant, self.config, self.mask, self.plan.table, self.plan.split
-
-    @property
-    def places(self) -> dict[str, Any]:
-        """How long a trial is, where it computes, reads and writes."""
-        return {
-            'duration': self.plan.stimulus_duration,
-            'folder': self.folder,
-            'checkpoints': self.checkpoints,
-            'device': 'cuda' if self.device == 'cuda' else 'cpu',
-            'left': self.left or (),
-        }
 
 
 def add_responses(
@@ -278,7 +240,7 @@ def betas(series: Estimated) -> Mapping[str, object]:
     series
         What they are estimated from.
     """
-    found = estimate(*series.data, **series.places)
+    found = estimate(series)
     own = {'maps': 'beta_maps', 'info': 'beta_info'}
     return {own.get(name, name): made for name, made in found.items()}
 
@@ -304,7 +266,7 @@ def part_of_betas(series: Estimated, share: dict[str, int]) -> Mapping[str, obje
     """
     from bids_neurodecode.signals.trialpasses import Share
 
-    return {'left': estimate_part(*series.data, **series.places, share=Share(**share))}
+    return {'left': estimate_part(series, Share(**share))}
 
 
 @step('reliability', makes=('reliability_maps',), many=('reliability_maps',))

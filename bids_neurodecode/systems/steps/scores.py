@@ -8,6 +8,9 @@ from pathlib import Path
 from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.evaluation.metrics import Score, describe, scores_table
 
+DIGITS = {'value': 3, 'chance': 3, 'ceiling': 3, 'p': 4}
+"""After the point, in the cards of models."""
+
 
 def write_scores(folder: Path, scores: Sequence[Score]) -> None:
     """Write the metrics table, and what its columns mean beside it.
@@ -39,14 +42,23 @@ def headline_value(scores: Iterable[Score], model: str, name: str) -> float:
     return next(s.value for s in scores if (s.model, s.space, s.metric) == wanted)
 
 
-def cell(value: float | None, digits: int = 3) -> str:
-    """Return a value as the card of a model shows it.
+def score_table(scores: Iterable[Score], *columns: str) -> str:
+    """Return scores as the card of a model shows them, a table of Markdown.
 
     Parameters
     ----------
-    value
-        None: not known.
-    digits
-        After the point.
+    scores
+        One a row.
+    *columns
+        Attributes of scores: texts, and numbers, of which None is not known.
     """
-    return 'n/a' if value is None else f'{value:.{digits}f}'
+    rows = [columns, ['---'] * len(columns)]
+    rows += [[_cell(name, getattr(score, name)) for name in columns] for score in scores]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+
+
+def _cell(column: str, value: str | float | None) -> str:
+    digits = DIGITS.get(column)
+    if value is None or digits is None:
+        return 'n/a' if value is None else str(value)
+    return f'{value:.{digits}f}'

@@ -30,7 +30,7 @@ from bids_neurodecode.systems.steps.responses import (
     reliability,
     reliable_voxels,
 )
-from bids_neurodecode.systems.steps.scores import cell, headline_value, write_scores
+from bids_neurodecode.systems.steps.scores import headline_value, score_table, write_scores
 from bids_neurodecode.systems.steps.seen import (
     Seen,
     compare_runs,
@@ -417,12 +417,8 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
     n_stimuli = len(case.shown)
     drawn = config.encoding.n_training
     which = f'{n_stimuli} images' if drawn is None else f'at most {drawn} of {n_stimuli} images'
-    rows = '\n'.join(
-        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | {cell(s.chance)} | '
-        f'{cell(s.ceiling)} | {cell(s.p, 4)} | {s.n} | {s.protocol} |'
-        for s in result.scores
-        if '/' not in s.space
-    )
+    columns = ('model', 'space', 'metric', 'value', 'chance', 'ceiling', 'p', 'n', 'protocol')
+    shown = [score for score in result.scores if '/' not in score.space]
     units = case.beta_info['units']
     return f"""# Encoding model of sub-{participant.label}, task {participant.task}
 
@@ -438,9 +434,7 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
   a predicted response is no measurement, and no diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
 
-| model | space | metric | value | chance | ceiling | p | n | protocol |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
-{rows}
+{score_table(shown, *columns)}
 """
 
 

@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json, write_text
-from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
-from bids_neurodecode.systems.steps.scores import cell, headline_value
+from bids_neurodecode.systems.steps.scores import headline_value, score_table
 from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
 from bids_neurodecode.workflow.step import step
 
@@ -31,7 +29,7 @@ PICTURE_SIZE = 64
     'decode',
     makes=(
         *('metrics', 'predictions', 'null', 'confusion'),
-        *('selected', 'model', 'decode_info', 'decoded_regions'),
+        *('selected', 'model', 'decode_info'),
     ),
     settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
     threads=8,
@@ -59,11 +57,10 @@ def decode(
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
-    from bids_neurodecode.systems.reconstruction.regions import decode_regions
     from bids_neurodecode.systems.voxels import scored_ceiling, scored_ncsnr
 
     participant, config, folder = trials.participant, trials.config, trials.folder
-    names, mask, runs = participant.stimuli, trials.mask, trials.runs
+    names, mask = participant.stimuli, trials.mask
     files = [participant.stimuli_dir / name for name in names]
     known = PerStimulus(names, features)
     samples, folds, said = trials.by_fold()
@@ -85,8 +82,8 @@ def decode(
     headline, null = next(iter(evaluation.nulls.items()))
     final = mask.restrict(result.selection.keep)
     final.save(folder / 'selected.nii.gz')
-    save_model(folder / 'model.safetensors', result, final, known, config, runs, participant)
-    write_text(folder / 'model.md', model_card(result, participant, config, runs))
+    save_model(folder / 'model.safetensors', result, final, known, trials)
+    write_text(folder / 'model.md', model_card(result, trials))
     write_json(folder / 'metrics.json', describe(evaluation.scores))
     return {
         'metrics': scores_table(evaluation.scores),
@@ -95,9 +92,6 @@ def decode(
         'confusion': evaluation.confusion,
         'selected': folder / 'selected.nii.gz',
         'model': folder / 'model.safetensors',
-        'decoded_regions': decode_regions(
-            folds, split, known, config, trials.regions, device=device
-        ),
         'decode_info': {
             'n_mask': mask.n_voxels,
             **_facts(result, headline),
@@ -126,9 +120,7 @@ def save_model(
     result: Decoding,
     mask: VoxelMask,
     features: PerStimulus,
-    config: Config,
-    runs: Mapping[str, str],
-    participant: ParticipantInput,
+    trials: Trials,
 ) -> None:
     """Write the final decoder with its voxels, its library and what it saw, for predict mode.
 
@@ -142,21 +134,17 @@ def save_model(
         Voxels of the analysis.
     features
         Of the library.
-    config
-        The settings.
-    runs
-        What the runs are known by.
-    participant
-        Whose data.
+    trials
+        That it was fitted to.
     """
     from bids_neurodecode.models.storage import save_arrays
 
-    decoder = result.decoder
+    decoder, config = result.decoder, trials.config
     arrays = decoder.state() | {
         **mask.state(),
         'library_features': features.of(decoder.library),
     }
-    arrays |= pictures_state([participant.stimuli_dir / name for name in decoder.library])
+    arrays |= pictures_state([trials.participant.stimuli_dir / name for name in decoder.library])
     description = {
         'kind': 'linear-decoder',
         'version': __version__,
@@ -164,34 +152,25 @@ def save_model(
         'measure': decoder.measure,
         'extractor': config.features.extractor,
         'image_size': config.features.image_size,
-        'runs': dict(runs),
+        'runs': trials.runs,
     }
     save_arrays(path, arrays, description)
 
 
-def model_card(
-    result: Decoding, participant: ParticipantInput, config: Config, runs: Mapping[str, str]
-) -> str:
+def model_card(result: Decoding, trials: Trials) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored.
 
     Parameters
     ----------
     result
         Scores and the final decoder.
-    participant
-        Whose data.
-    config
-        The settings.
-    runs
-        What the runs are known by.
+    trials
+        That it was fitted to.
     """
     from bids_neurodecode.systems.voxels import counted
 
-    rows = '\n'.join(
-        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | {cell(s.chance)} | '
-        f'{cell(s.p, 4)} | {s.protocol} |'
-        for s in result.evaluation.scores
-    )
+    participant, config = trials.participant, trials.config
+    columns = ('model', 'space', 'metric', 'value', 'chance', 'p', 'protocol')
     return f"""# Linear decoder of sub-{participant.label}, task {participant.task}
 
 - **What it does**: predicts `{config.features.extractor}` features of an image from the
@@ -200,14 +179,12 @@ def model_card(
 - **Trained on**: all trials of {len(participant.runs)} run(s) of this participant,
   {len(result.decoder.library)} different images. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
-- **Runs** (hash of their content): {runs_on_card(runs)}
+- **Runs** (hash of their content): {runs_on_card(trials.runs)}
 - **Images**: the file holds a thumbnail of each (32 x 32 pixels), by which copies are known.
 - **Voxels**: {result.selection.description}. Those of the scores below, chosen without the
   held-out trials: {counted(result.fold_selections)}
 - **Use**: only for this participant, on the same grid. It is not a diagnosis of anything.
 - **Made by**: bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
 
-| model | space | metric | value | chance | p | protocol |
-| --- | --- | --- | --- | --- | --- | --- |
-{rows}
+{score_table(result.evaluation.scores, *columns)}
 """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE
 from bids_neurodecode.extensions import find_generator
@@ -18,6 +17,8 @@ from bids_neurodecode.models.generators import guides_of, shown_name
 from bids_neurodecode.models.storage import load_arrays, load_description, save_arrays, under
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import DESC
+from bids_neurodecode.systems.steps.responses import Trials
+from bids_neurodecode.systems.steps.scores import score_table
 from bids_neurodecode.systems.steps.seen import runs_on_card
 
 if TYPE_CHECKING:
@@ -244,41 +245,26 @@ def known_by(generator: str, config: Config) -> str:
     return PUBLISHED.format(name=shown_name(generator), networks=networks_of(generator))
 
 
-def model_card(
-    made: Generation,
-    participant: ParticipantInput,
-    why: str,
-    config: Config,
-    facts: list[str],
-    runs: Mapping[str, str],
-) -> str:
+def model_card(made: Generation, trials: Trials, why: str, facts: Sequence[str]) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored.
 
     Parameters
     ----------
     made
         Reconstructions, scores and the final model.
-    participant
-        Whose data.
+    trials
+        That it was fitted to.
     why
         Why this generator.
-    config
-        The settings.
     facts
         Of the model, one line each.
-    runs
-        What the runs are known by.
     """
     from bids_neurodecode.systems.voxels import counted
 
     parts = '\n'.join(f'- {fact}' for fact in facts)
     own = [s for s in made.scores if not s.model.startswith((BASELINE, REFERENCE))]
-    rows = '\n'.join(
-        f'| {s.model} | {s.space} | {s.metric} | {s.value:.3f} | '
-        f'{"n/a" if s.chance is None else f"{s.chance:.3f}"} | '
-        f'{"n/a" if s.p is None else f"{s.p:.4f}"} | {s.protocol} |'
-        for s in own
-    )
+    columns = ('model', 'space', 'metric', 'value', 'chance', 'p', 'protocol')
+    participant, config = trials.participant, trials.config
     return f"""# Two-stage decoder of sub-{participant.label}, task {participant.task}
 
 Images from responses: latents of a very deep VAE are predicted and decoded to an initial
@@ -292,13 +278,11 @@ Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
 - Trained on all trials of {len(participant.runs)} run(s) of this participant,
   {len(made.model.library)} different images. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
-- Runs (hash of their content): {runs_on_card(runs)}
+- Runs (hash of their content): {runs_on_card(trials.runs)}
 - {known_by(made.model.describe()['generator']['generator'], config)}
 - Use: only for this participant, on the same grid. It is not a diagnosis of anything, and no
   consent to reconstruct what was seen follows from consent to be scanned.
 - Made by bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.
 
-| model | space | metric | value | chance | p | protocol |
-| --- | --- | --- | --- | --- | --- | --- |
-{rows}
+{score_table(own, *columns)}
 """

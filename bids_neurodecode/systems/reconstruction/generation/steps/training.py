@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.captions import captions_of
-from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation.networks import FeatureNetwork, Remembering
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.reconstruction.generation.data import (
         ExtraPictures,
         Generation,
-        Inputs,
     )
     from bids_neurodecode.systems.reconstruction.generation.generators import (
         FittedGenerator,
@@ -160,22 +158,34 @@ def generate(
     device, checkpoints
         Where it computes, and goes on from.
     """
+    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
     from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 
     config, participant, folder = trials.config, trials.participant, trials.folder
     plan, mask = trials.plan, trials.mask
     recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
-    size = recipe.picture_size
+    names, size = participant.stimuli, recipe.picture_size
+    files = [participant.stimuli_dir / name for name in names]
     regions = None
     if trials.atlas_labels is not None:
         regions = np.rint(load_map(trials.atlas_labels, mask)).astype(np.int64)
-    inputs = _inputs(participant, features, config, networks, device, size, folder, Path(cache))
+    inputs = Inputs(
+        features=PerStimulus(names, features),
+        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
+        extractor=get_extractor(config.features.extractor),
+        captions=captions_of(participant),
+        extra=load_extra(config, size, Path(cache)),
+        regions=regions,
+        networks=load_networks(networks, device),
+        embed=load_embedding(),
+        viewers=load_viewers(device),
+    )
     samples, folds, said = trials.by_fold()
     made = generate_pictures(
         samples,
         folds,
         plan.split,
-        replace(inputs, regions=regions),
+        inputs,
         recipe,
         config,
         tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
@@ -187,8 +197,7 @@ def generate(
     (folder / STIMULI).unlink()
     arrays = save_model(folder / 'model.safetensors', made, mask, trials.runs)
     facts = describe_parts(made, arrays, config)
-    card = model_card(made, participant, why, config, facts, trials.runs)
-    write_text(folder / 'model.md', card)
+    write_text(folder / 'model.md', model_card(made, trials, why, facts))
     info = {
         'generator': generator,
         'why': why,
@@ -198,33 +207,6 @@ def generate(
         'warnings': [*said, *made.warnings],
     }
     return {'generated': save(made, info, folder)}
-
-
-def _inputs(
-    participant: ParticipantInput,
-    features: npt.NDArray[np.float32],
-    config: Config,
-    networks: Mapping[str, str],
-    device: str,
-    size: int,
-    folder: Path,
-    cache: Path,
-) -> Inputs:
-    """Read what generators see of the stimuli; images lie in ``folder`` at their size."""
-    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
-
-    names = participant.stimuli
-    files = [participant.stimuli_dir / name for name in names]
-    return Inputs(
-        features=PerStimulus(names, features),
-        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
-        extractor=get_extractor(config.features.extractor),
-        captions=captions_of(participant),
-        extra=load_extra(config, size, cache),
-        networks=load_networks(networks, device),
-        embed=load_embedding(),
-        viewers=load_viewers(device),
-    )
 
 
 @dataclass(frozen=True)
