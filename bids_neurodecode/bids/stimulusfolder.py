@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ SEVERAL = (
     'name the folder too (events.stimulus).'
 )
 KNOWN = IMAGES | FILMS
+IDENTIFIED = re.compile(r'(stim-[^_]+(?:_part-[^_]+)?)_(?:image|video|audiovideo)')
+"""Files as BIDS' extension for stimuli (BEP044) calls them: events name what is in brackets."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class StimulusFolder:
             With or without folders (``/`` or ``\``) and extension. Taken are, in this order: the
             file of this very path; the only file whose path ends in it; the only one of that file
             name in another folder. Where the name has no known extension, or no file has it, any
-            known extension counts; where it has one, also in other upper and lower case.
+            known extension counts; where it has one, also in other upper and lower case. The
+            ``stim_id`` of BIDS' extension for stimuli means the file that is called by it.
         events
             Named in errors.
 
@@ -114,7 +118,10 @@ class StimulusFolder:
                 if has_extension(name) and not name.startswith('.'):
                     path = (inside / name).as_posix()
                     by_name.setdefault(name, []).append(path)
-                    by_stem.setdefault(PurePosixPath(name).stem, []).append(path)
+                    stem = PurePosixPath(name).stem
+                    by_stem.setdefault(stem, []).append(path)
+                    if identified := IDENTIFIED.fullmatch(stem):
+                        by_stem.setdefault(identified[1], []).append(path)
         return _frozen(by_name), _frozen(by_stem)
 
     @cached_property

@@ -120,6 +120,20 @@ def test_names_without_extension_and_rows_of_rest(tmp_path):
     assert nothing in read.notes
 
 
+def test_identifiers_of_stimuli_are_those_of_bids(tmp_path):
+    files = ('stim-face01_image.png', 'faces/stim-face02_image.jpg', 'stim-film_part-2_video.mp4')
+    folder = touched(
+        tmp_path / 'stimuli', *files, 'stim-face01_audio.wav', 'stim-face01_image.json'
+    )
+    lines = ('0 2 x stim-face01', '4 2 x stim-face02', '8 2 x n/a', '12 2 x stim-face01')
+    file = written(tmp_path, 'onset duration trial_type stim_id', *lines)
+    read = Read(folder, file)
+    assert read.column('stim_file') == [files[0], files[1], 'n/a', files[0]]
+    parts = StimulusFolder(folder)
+    assert parts.find('stim-film_part-2', file) == files[2]
+    assert parts.find('stim-film', file) is None  # of which part is not said
+
+
 def test_two_columns_of_other_files_are_a_choice(tmp_path, stimuli):
     file = written(tmp_path, 'onset duration cue target', '0 2 a.jpg b.jpg', '4 2 c.jpg d.jpg')
     expected = columns.DOUBT.format(
