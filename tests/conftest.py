@@ -14,6 +14,7 @@ from hypothesis import settings
 
 # a busy machine is no failure; the time limit of a test is pytest's
 settings.register_profile('patient', deadline=None)
+settings.register_profile('repeatable', deadline=None, derandomize=True)
 settings.load_profile('patient')
 
 

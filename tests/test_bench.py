@@ -12,6 +12,7 @@ from benchmarks import bench, bench_memory, gpu_check
 
 
 # the networks of the other one are in their published size
+@pytest.mark.slow
 @pytest.mark.parametrize('problem', sorted({*bench.PROBLEMS} - {'VDVAE latents'}))
 def test_every_contender_runs(problem):
     for name in bench.PROBLEMS[problem](0.02):
@@ -54,6 +55,7 @@ def test_contenders_take_turns(monkeypatch, tmp_path):
     assert (own.seconds, other.seconds) == (3.0, 4.0)
 
 
+@pytest.mark.slow
 def test_every_part_of_the_check_of_a_gpu_runs(tmp_path, capsys):
     parts = ['ridge', 'films', 'image', 'betas']
     file = tmp_path / 'check.json'
@@ -89,6 +91,7 @@ def test_a_gpu_that_is_not_there_is_an_error(tmp_path, monkeypatch):
         gpu_check.main(['--json', str(tmp_path / 'check.json')])
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_fails_the_benchmark_of_memory(monkeypatch, capsys):
     call = ['--columns', '40', '--trials', '60', '--steps']
     assert bench_memory.main([*call, 'reliability']) == 0

@@ -39,6 +39,7 @@ def test_every_example_is_run():
     assert found == {'betas', 'ceilings', 'decoding', 'encoding', 'reconstructions'}
 
 
+@pytest.mark.slow
 def test_ceilings():
     names, _ = run('ceilings')
     assert np.median(names['single'][500:]) == pytest.approx(0.5, abs=0.03)
@@ -77,6 +78,7 @@ def test_encoding():
     assert np.nanquantile(names['r'], 0.9) > 0.3
 
 
+@pytest.mark.slow
 def test_code_of_the_readme(tmp_path, monkeypatch):
     (code,) = re.findall(
         r'```python\n(.*?)```', (ROOT / 'README.md').read_text('utf-8'), re.DOTALL

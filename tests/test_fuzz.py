@@ -13,6 +13,7 @@ from benchmarks import fuzz
 from bids_neurodecode.errors import InputError
 
 
+@pytest.mark.slow
 def test_damaged_files_are_read_or_refused():
     chosen = set(fuzz.targets())
     done = subprocess.run(

@@ -200,6 +200,7 @@ def check_fold(fold, n_samples):
     assert fold.test.size
 
 
+@pytest.mark.slow
 @given(
     table=tables,
     by=st.sampled_from(['run', 'session', 'stimulus', 'film']),

@@ -113,6 +113,7 @@ def test_haxby(shared, fast, tmp_path, monkeypatch):
     assert float(row.split()[2]) >= 0.65
 
 
+@pytest.mark.slow
 def test_haxby_as_nilearn_downloads_it_becomes_bids(tmp_path):
     """A made-up subject in that layout: runs, blocks, images; accepted by the program."""
     import nibabel as nib

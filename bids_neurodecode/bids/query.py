@@ -39,6 +39,7 @@ from bids_neurodecode.bids.request import Request, choose_participants, read_eac
 from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
 from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.bids.trials import are_clips
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.tables import is_table
@@ -55,6 +56,12 @@ NO_STIMULI = 'There is no folder {folder} (--stimuli-dir). Give the folder of th
 TR_BETWEEN = (
     'The repetition times of two runs disagree: {a:g} s in {first}, {b:g} s in {second}. '
     'Choose runs or sessions with one repetition time.'
+)
+
+CLIPS = (
+    'sub-{label}: the {n} films are short and shown one a trial, so each is taken as an image is: '
+    'responses are single-trial betas, and the middle frame stands for the film in whatever looks '
+    'at images. Choose --system movie to analyse them as films, volume by volume.'
 )
 
 STIMULI = 'stimuli'
@@ -316,6 +323,10 @@ def _participant(
         features = film_features(runs, folder, request.features)
         stimuli = _stimuli(runs, folder, features, needs_films=request.needs_films)
         paradigm = 'movie' if features else paradigm_of(stimuli, task)
+        if paradigm == 'movie' and not features and _as_images(runs, folder, request):
+            paradigm = 'images'
+            noted = (*runs[0].notes, CLIPS.format(n=len(stimuli), label=label))
+            runs = (replace(runs[0], notes=noted), *runs[1:])
         if paradigm == 'images':
             features = picture_features(label, task, folder, request.features)
     if joint:
@@ -340,6 +351,14 @@ def _participant(
         betas=betas,
         betas_events=betas_events,
     )
+
+
+def _as_images(runs: Sequence[RunInput], folder: Path, request: Request) -> bool:
+    """Whether films are short ones in trials, and no system of films was asked for."""
+    asked = request.system in {'reconstruction', 'encoding'}
+    if not request.needs_films or not (asked or request.system in {'auto', STIMULI}):
+        return False
+    return are_clips(runs, folder, asked=asked)
 
 
 def _betas(layout: FileIndex, runs: Sequence[RunInput], folder: Path) -> tuple[Path, Path]:
@@ -425,6 +444,8 @@ def _describe(found: Sequence[ParticipantInput]) -> list[str]:
         space = space_label(Series(run.bold, ''))
         n_volumes = sum(r.n_volumes for r in person.runs)
         kind = {'movie': 'films', 'images': 'images'}.get(person.paradigm, 'conditions')
+        if kind == 'images' and all(Path(x).suffix.lower() in FILMS for x in person.stimuli):
+            kind = 'clips'
         told = 'trial_type' if person.conditions else 'the types of their files'
         lines.append(
             f'sub-{person.label}: task {person.task!r}, {len(person.runs)} runs, {n_volumes} '

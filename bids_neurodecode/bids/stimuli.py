@@ -9,14 +9,12 @@ from pathlib import Path, PurePosixPath
 from bids_neurodecode.bids.records import Paradigm
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.stimuli import images
+from bids_neurodecode.stimuli import films, images
 from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 from bids_neurodecode.text import one_line
 
 IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
-FILMS = frozenset(
-    {'.mp4', '.m4v', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg', '.wmv', '.flv', '.ogv'}
-)
+FILMS = films.SUFFIXES
 SOUNDS = frozenset({'.wav', '.mp3', '.ogg', '.flac', '.m4a', '.aac', '.aiff'})
 """What is heard and not seen, and therefore not read."""
 MOVING = FILMS | FEATURES

@@ -13,6 +13,7 @@ from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.rows import Rows, parts_of
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.stimuli import films
 from bids_neurodecode.tables import to_numbers
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ BAD_BETAS_TABLE = (
 )
 DURATION_TOLERANCE = 0.25
 """Seconds by which durations may differ and still count as one (jitter of the presentation)."""
+CLIP_SECONDS = 10.0
+"""What a film may last, at most, to be the stimulus of a trial."""
+CLIP_PAUSE = 0.5
+"""Seconds between such films (median) from which their responses are taken to be trials."""
 UNEQUAL_DURATIONS = (
     '. Trials last from {low:g} to {high:g} s: responses to all of them are modelled as to trials '
     'of the median, {median:g} s'
@@ -267,6 +272,44 @@ def stimulus_duration(table: pd.DataFrame, file: Path) -> float:
             SEVERAL_DURATIONS.format(low=durations.min(), high=durations.max(), file=file)
         )
     return round(float(np.median(durations)), 3)
+
+
+def are_clips(runs: Sequence[RunInput], folder: Path, *, asked: bool) -> bool:
+    """Tell whether films are short ones, each the stimulus of a trial as an image is.
+
+    Parameters
+    ----------
+    runs
+        That show films.
+    folder
+        Where these lie.
+    asked
+        Whether a system of images was asked for: then it is enough that they are short. Else
+        trials have to last equally long, with pauses between them.
+
+    Raises
+    ------
+    DataError
+        If a run shows no stimulus.
+    InputError
+        If events or a short film cannot be read, or one is damaged.
+    """
+    shown = [shown_rows(run.events) for run in runs]
+    durations = np.concatenate([rows['duration'].to_numpy(dtype=float) for rows in shown])
+    if not durations.max() <= CLIP_SECONDS or any('film_onset' in rows for rows in shown):
+        return False
+    if not asked:
+        pauses = np.concatenate(
+            [np.diff(rows['onset']) - rows['duration'].to_numpy()[:-1] for rows in shown]
+        )
+        apart = len(pauses) > 0 and np.median(pauses) >= CLIP_PAUSE
+        if not apart or np.ptp(durations) > DURATION_TOLERANCE:
+            return False
+    names = {name for rows in shown for name in rows['stim_file'].astype(str)}
+    files = [folder / name for name in sorted(names)]
+    if not all(file.suffix.lower() in films.SUFFIXES and file.is_file() for file in files):
+        return False
+    return all(films.check_film_once(file).duration <= CLIP_SECONDS for file in files)
 
 
 def median_duration(table: pd.DataFrame) -> float:

@@ -190,14 +190,17 @@ def _check_differ(person: ParticipantInput) -> None:
 
 
 def _check_system(person: ParticipantInput, system: str) -> None:
+    from bids_neurodecode.bids.trials import CLIP_SECONDS
+
     needed = NEEDED.get(system)
     if needed is not None and needed != person.paradigm:
         words = {'movie': 'films', 'images': 'images', 'conditions': 'conditions (trial_type)'}
+        clips = {'images': f'images (or films of {CLIP_SECONDS:g} s at most)'}
         first = person.stimuli_dir / person.stimuli[0] if person.stimuli else person.runs[0].events
         raise InputError(
             OTHER_PARADIGM.format(
                 system=system,
-                needed=words[needed],
+                needed=(words | clips)[needed],
                 task=person.task,
                 shown=words[person.paradigm],
                 file=first,

@@ -165,12 +165,12 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
 def _what_was_done(reader: Reader) -> str:
     results = reader.results
     shown = {
-        'movie': 'saw a film',
+        'movie': 'saw films',
         'conditions': f'was in {_n_conditions(results)} conditions',
     }.get(results.paradigm, 'saw single images')
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
-        'movie': 'relates the film to the brain responses',
+        'movie': 'relates the films to the brain responses',
         'betas': 'estimates the brain response to each trial',
         'responses': 'cleans the series, puts them on the clock of the film, and measures how '
         'well they agree',
@@ -179,7 +179,9 @@ def _what_was_done(reader: Reader) -> str:
     }.get(results.system, 'tells from the brain responses what was shown')
     n_trials = sum(run.n_trials for run in results.runs)
     minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
-    trials = f' with {n_trials} trials' if n_trials else ''
+    # a film is no trial, though its row in the events is counted as one
+    counted = n_trials and results.paradigm != 'movie'
+    trials = f' with {n_trials} trials' if counted else ''
     text = (
         f'Participant {results.participant} {shown} in {len(results.runs)} '
         f'run{"s" * (len(results.runs) != 1)}{trials} ({minutes:.0f} minutes of fMRI). The '

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.description import read_description
+from bids_neurodecode.bids.stimuli import FILMS
+from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.models.generators import guides_of
@@ -87,6 +89,8 @@ class Facts:
         What made the series and its version, as their dataset says.
     simulated
         Whether the datasets say that the data are.
+    clips
+        Whether short films were analysed as images are.
     """
 
     n_participants: int
@@ -108,6 +112,7 @@ class Facts:
     describers: tuple[str, ...]
     pipelines: str
     simulated: bool
+    clips: bool
 
     @classmethod
     def of(cls, records: Sequence[ParticipantResults], config: Config | None = None) -> Facts:
@@ -156,7 +161,16 @@ class Facts:
             pipelines=' and '.join(dict.fromkeys(filter(None, map(_maker, makers)))),
             simulated=any('simulated' in json.dumps(each).lower() for each in descriptions)
             or any('simulated' in record.bids_name.lower() for record in records),
+            clips=any(_shows_clips(record) for record in records),
         )
+
+
+def _shows_clips(record: ParticipantResults) -> bool:
+    if record.paradigm != 'images' or record.trials is None or not record.trials.is_file():
+        return False
+    shown = read_table(record.trials)
+    first = next(iter(shown['stim_file']), '') if 'stim_file' in shown.columns else ''
+    return Path(str(first)).suffix.lower() in FILMS
 
 
 def parts_in_images(

@@ -334,6 +334,8 @@ class ParticipantResults:
     """Of the dataset: ``bids``, or ``nsd`` or ``emofilm`` as they are published."""
     extension: Mapping[str, Any] = field(default_factory=dict)
     """What a system of another package keeps for its sections of the page."""
+    decoded_regions: Path | None = None
+    """Table of what each region of the atlas scores alone (images)."""
     parcels: Path | None = None
     """Table of scores a parcel (movies): ``name`` and one column per score."""
     stages: tuple[StageResults, ...] = ()
@@ -481,6 +483,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
     return _with_paths(
         values,
         *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),
+        'decoded_regions',
     )
 
 

@@ -42,8 +42,8 @@ HOW_TO_READ = (
 RANKED = 'the best, the median and the worst by {score}'
 TIES = '; images that score the same are ranked by pixel correlation'
 AT_RANDOM = (
-    'drawn at random, because the score by which they would be ranked cannot be told from chance, '
-    'so that best and worst would mean nothing. Below each: {score}'
+    'drawn at random, because the score by which they would be ranked is not shown to be better '
+    'than chance, so that best and worst would mean nothing. Below each: {score}'
 )
 NO_ORDER = (
     ' Over all samples that score is not shown to be better than chance, so that the order says '

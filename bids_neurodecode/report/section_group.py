@@ -50,8 +50,9 @@ RANKED = (
     'the best, the median and the worst by the mean over participants of {score} (below each).'
 )
 AT_RANDOM = (
-    'drawn at random, because the score by which they would be ranked is not better than chance '
-    'in each participant alone. Below each: the mean over participants of {score}.'
+    'drawn at random, because the score by which they would be ranked is not shown to be '
+    'better than chance in each participant alone. Below each: the mean over participants of '
+    '{score}.'
 )
 KINDS = ('Best', 'Median', 'Worst')
 SHARED = 'Held out in all'

@@ -19,6 +19,7 @@ from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
 from bids_neurodecode.report.cortex import HOW, can_turn, plot_cortex, surface_viewer
 from bids_neurodecode.report.landmarks import REACH, SOURCE, label_voxels
 from bids_neurodecode.report.reader import Reader, read_table
+from bids_neurodecode.report.regions import regions_table, regions_text
 from bids_neurodecode.report.results import RESPONSES_ALONE, BetaResults, ParticipantResults
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.style import percent
@@ -26,6 +27,7 @@ from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
 
 if TYPE_CHECKING:
     import nibabel as nib
+    import pandas as pd
 
 MAIN_MAPS = (
     'network_r', 'pearsonr', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',
@@ -80,7 +82,10 @@ CEILING_APART = (
     '. Scores are of betas of model {scored} that were tuned without the held-out trials, other '
     'ones in each fold'
 )
-DIVIDED = '; noise-normalised accuracy divides by the ceiling of the written betas in their place'
+DIVIDED = (
+    '. Ceilings in tables of scores are of these betas, where held-out stimuli are repeated; '
+    'noise-normalised accuracy divides by the ceiling of the written betas'
+)
 SCORED_CEILING = (
     ' Of the betas that are scored, which were tuned without the held-out trials, stimuli can '
     'explain {ceiling:.0f} % of the variance of averages of held-out trials (median of {voxels}; '
@@ -99,6 +104,11 @@ WHY = (
     'The voxels that the decoder reads were selected {why}, so that where they lie says where '
     'stimuli change responses reliably, not how well each region can be decoded.'
 )
+ALONE = (
+    'Images decoded by ridge regression from all voxels of each region alone, in the same folds '
+    'as by the decoder: identification of single trials by decoded features'
+)
+MEDIANS = 'Noise ceiling, coverage and selected voxels of each region'
 BY_AGREEMENT = 'because their responses to repeats of a stimulus agree'
 BY_RULE = 'by the rule that is given with their number'
 SCORED = ('pearsonr', 'network_r', 'accuracy')
@@ -215,9 +225,15 @@ def _voxels_alone(image: nib.Nifti1Image, voxels: nib.Nifti1Image) -> nib.Nifti1
 
 def _where_decoded(results: ParticipantResults, maps: Mapping[str, Path]) -> Iterable[Block]:
     """Say what regions in which the voxels of a decoder lie do not say."""
-    if where_text(results) and not any(key in maps for key in SCORED):
+    told = any(key in maps for key in SCORED) or _decoded(results) is not None
+    if where_text(results) and not told:
         rule = '' if results.voxels is None else results.voxels.rule
         yield Text((WHY.format(why=BY_AGREEMENT if 'agree' in rule else BY_RULE),))
+
+
+def _decoded(results: ParticipantResults) -> pd.DataFrame | None:
+    """Return what regions score alone; nothing where the test was seen in training."""
+    return None if results.leaks else read_table(results.decoded_regions)
 
 
 def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
@@ -281,8 +297,13 @@ def _regions(reader: Reader, maps: dict[str, Path], mask: nib.Nifti1Image) -> It
     if 'dseg' in maps:
         labels = np.asarray(load_map(maps['dseg']).dataobj)
         if labels.shape == inside.shape:
-            table = _RegionTable.of(maps, labels, inside)
-            yield table.of_atlas(region_names(maps['dseg']))
+            medians = _RegionTable.of(maps, labels, inside).of_atlas(region_names(maps['dseg']))
+            decoded = _decoded(reader.results)
+            if decoded is None:
+                yield medians
+            else:
+                yield regions_table(decoded, 'identification_2way', ALONE)
+                yield Fold(MEDIANS, (medians,))
         return
     if not reader.results.in_mni or space_of(mask) is not None:
         yield Text((NO_ATLAS,))
@@ -421,6 +442,9 @@ def where_text(results: ParticipantResults) -> str:
     if score is not None:
         spec = _spec_of(results, score, brain.MAPS[score])
         return _best_regions(maps[score], spec, labels, names, mask)
+    decoded = _decoded(results)
+    if decoded is not None:
+        return regions_text(decoded, 'identification_2way')
     if results.system != 'reconstruction' or 'reliable' not in maps:
         return ''
     return _places_of(np.asarray(load_map(maps['reliable']).dataobj) > 0, labels, names)

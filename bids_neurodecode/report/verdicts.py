@@ -50,6 +50,8 @@ AT_CHANCE = 'the interval includes chance, so nothing is claimed, however small 
 BETTER, WORSE, NEITHER = 'better than chance', 'worse than chance', 'cannot be told from chance'
 INCLUDES = 'interval includes chance: no claim'
 DISAGREE_SHORT = 'p and interval disagree: no claim'
+WHOLE = (BETTER, WORSE, NEITHER, INCLUDES, DISAGREE_SHORT)
+"""What is said of a score in a few words where there is no more to say."""
 IMAGERY = (
     'Held out were imagined images, and nothing that is named as imagined is in training. Same '
     'images, seen in training: the score says how well imagining one of them is told from '
@@ -288,11 +290,14 @@ def beside_headline(
         Of its interval, such as .95.
     """
     first, *rest = lines
-    if not all(math.isfinite(row[key]) for key in ('chance', 'ci_low', 'p')):
+    said = score_verdict(row, confidence, tested=row['space'] != 'final')
+    if said.short not in WHOLE:
         return [first, *rest]  # it says what is lacking
-    said = score_verdict(row, confidence, tested=row['space'] != 'final').text
-    more = first.text.partition(said)[2].strip()
-    return [*([Verdict('info', FINAL.format(text=more))] if more else []), *rest]
+    more = first.text.partition(said.text)[2].strip()
+    if not more:
+        return rest
+    text = f'{title_of(row)}: {more[0].lower()}{more[1:]}'
+    return [Verdict('info', FINAL.format(text=text)), *rest]
 
 
 def verdicts_of_page(

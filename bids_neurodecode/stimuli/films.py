@@ -24,6 +24,10 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array
 
+SUFFIXES = frozenset(
+    {'.mp4', '.m4v', '.mkv', '.avi', '.mov', '.webm', '.mpg', '.mpeg', '.wmv', '.flv', '.ogv'}
+)
+
 UNREADABLE = 'Cannot read the film {file}: {reason}. Write it again, for example as H.264 in MP4.'
 NO_VIDEO = 'The film {file} has no video stream. Give a file with an image track.'
 NO_FRAMES = 'The film {file} holds no frame that can be decoded. Write it again.'
@@ -229,7 +233,7 @@ def check_film_once(path: Path) -> FilmInfo:
     return _check_film(path, state.st_size, state.st_mtime_ns)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1 << 15)
 def _check_film(path: Path, _size: int, _time: int) -> FilmInfo:
     return check_film(path)
 
@@ -273,6 +277,28 @@ def read_frames(path: Path, times: npt.ArrayLike, size: tuple[int, int]) -> Uint
         raise InputError(NO_FRAMES.format(file=path))
     frames[position:] = shown.rgb(size)
     return frames
+
+
+def middle_frame(path: Path) -> Uint8Array:
+    """Read the frame at the middle of a film, which stands for a short one among images.
+
+    Parameters
+    ----------
+    path
+        Of the film.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (height, width, 3), uint8 RGB, upright.
+
+    Raises
+    ------
+    InputError
+        If the film cannot be decoded.
+    """
+    info = probe_film(path)
+    return np.asarray(read_frames(path, [info.duration / 2], info.size)[0])
 
 
 def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[float, Frame]]:

@@ -5,6 +5,7 @@ Colour profiles are not applied; pixel values are taken as sRGB.
 
 Images may also lie side by side in one array of an HDF5 file, as NSD's do: the image
 ``nsd_stimuli.hdf5/nsd02951`` is the 2,951st of the array ``imgBrick``, and it alone is read.
+Of a short film that is the stimulus of a trial, the middle frame is read.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.stimuli import films
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array
 
@@ -207,17 +209,19 @@ def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) 
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Open an image file, or one image of an HDF5 file, with Pillow.
+    """Open an image file, one image of an HDF5 file, or the middle frame of a film, with Pillow.
 
     Raises
     ------
     InputError
-        If there is no such image in the HDF5 file.
+        If there is no such image in the HDF5 file, or the film cannot be decoded.
     OSError, ValueError
         As Pillow does.
     """
     from PIL import Image
 
+    if Path(path).suffix.lower() in films.SUFFIXES:
+        return Image.fromarray(films.middle_frame(Path(path)))
     source = picture_source(path)
     if source == Path(path):
         with warnings.catch_warnings():

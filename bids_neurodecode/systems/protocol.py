@@ -36,6 +36,8 @@ NOTHING_TO_HOLD_OUT = (
     'At least two runs, or two stimuli, are needed.'
 )
 NO_SUCH_FILM = 'No film is called {name!r} (split.whole_films). Films: {films}.'
+SHORT_FILMS = 'split by film: most are too short to hold out a part of each, {gap:g} s apart'
+FILM_FOLDS = 5
 NOT_OF_FILMS = (
     'split.by = "{by}" is for images; these are films. Choose "time", "film", "run" or "auto".'
 )
@@ -371,8 +373,8 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     table
         One row per sample (columns ``film``, ``run``, ``session``, ``onset``).
     settings
-        ``auto`` holds out the end of every film; ``film`` whole films; ``paper`` is the published
-        split.
+        ``auto`` holds out the end of every film, or whole films where most are too short for a
+        gap; ``film`` whole films; ``paper`` is the published split.
 
     Raises
     ------
@@ -382,6 +384,12 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
     by = settings.by
     if by == 'auto':
         by = 'given' if settings.test or _has_parts(table) else 'time'
+        if by == 'time' and not settings.whole_films and _are_short(table, settings.gap):
+            folds = settings.n_folds or FILM_FOLDS
+            split = split_by_group(
+                table, 'film', n_folds=folds, test_fraction=settings.test_fraction
+            )
+            return split, SHORT_FILMS.format(gap=settings.gap)
     if by in {'stimulus', 'cluster', 'category', 'imagery', 'imagery-unseen'}:
         raise DataError(NOT_OF_FILMS.format(by=by))
     if by == 'given' or settings.file is not None:
@@ -412,6 +420,12 @@ def choose_film_split(table: pd.DataFrame, settings: SplitSettings) -> tuple[Spl
         test_fraction=settings.test_fraction,
     )
     return split, f'split by {by}, as the settings ask'
+
+
+def _are_short(table: pd.DataFrame, gap: float) -> bool:
+    """Whether most films last less than three gaps (s), so that whole ones are held out."""
+    lengths = table.groupby('film')['onset'].agg(np.ptp)
+    return len(lengths) > 2 and float(lengths.median()) < 3 * gap
 
 
 def named_films(table: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:

@@ -282,6 +282,28 @@ def scored_ceiling(
     return float(np.median(reliability.noise_ceiling(ratio, counts)))
 
 
+def varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
+    """Return the voxels whose responses are finite and vary in the training trials of all folds.
+
+    What is held out is not looked at, but that it is finite.
+
+    Parameters
+    ----------
+    tuned
+        All trials once a fold, or one for all folds.
+    split
+        What is held out.
+    """
+    usable = np.ones(tuned[0].values.shape[1], dtype=bool)
+    for number, fold in enumerate(split):
+        values = tuned[min(number, len(tuned) - 1)].values
+        for part in blocks(len(usable), len(values), COLUMNS):
+            some = values[:, part]
+            usable[part] &= np.isfinite(some).all(axis=0)
+            usable[part] &= np.ptp(some[fold.train], axis=0) > 0
+    return usable
+
+
 def ncsnr_of(samples: Samples) -> npt.NDArray[np.float32] | None:
     """Return the ratio of signal and noise by repeats of stimuli; None if there are none."""
     table = samples.table

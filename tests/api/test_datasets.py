@@ -30,6 +30,7 @@ def films(tmp_path_factory):
     return simulate_dataset(folder, build_spec(**SMALL, paradigm='movie', film_duration=60.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['auto', 'B', 'D'])
 def test_samples_are_the_betas_of_the_files(images, model):
     dataset = nd.load_dataset(images)
@@ -93,6 +94,7 @@ def test_samples_of_films_are_cleaned_series_on_their_clock(films):
     assert str(error.value) == module.NO_BETAS.format(label='01')
 
 
+@pytest.mark.slow
 def test_a_film_is_encoded_from_its_frames(films):
     """The planted voxels follow the frames: trained on one film, tested on the other."""
     person = nd.load_dataset(films)['01']
@@ -109,6 +111,7 @@ def test_a_film_is_encoded_from_its_frames(films):
     assert np.isfinite(model.score(features[run == 1], samples.values[run == 1]))
 
 
+@pytest.mark.slow
 def test_events_as_they_are_published_are_read(images, tmp_path):
     """Another column names the images: a table is made, and stays while the data are in use."""
     import gc

@@ -124,6 +124,7 @@ def images():
     return true, noisy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('protocol', ['bd-982', 'me2-1000'])
 def test_reconstructions_score_as_in_the_program(images, protocol):
     true, made = images
@@ -157,6 +158,7 @@ def test_few_images_have_neither_p_nor_interval(images):
     assert any('with fewer than' in note for note in table.attrs['notes'])
 
 
+@pytest.mark.slow
 def test_structural_similarity_is_that_of_scikit_image(images):
     true, made = images
     table = nd.score_reconstructions(true, made, networks=False, n_permutations=0)
@@ -182,6 +184,7 @@ def test_structural_similarity_is_that_of_scikit_image(images):
     assert np.isnan(found['p'])
 
 
+@pytest.mark.slow
 def test_reconstructions_of_other_images_are_at_chance(images):
     true, made = images
     shuffled = made[[*range(1, 10), 0]]
@@ -190,6 +193,7 @@ def test_reconstructions_of_other_images_are_at_chance(images):
     assert (rows['p'] > 0.05).all()
 
 
+@pytest.mark.slow
 def test_files_and_folders_are_read_in_order(images, tmp_path):
     true, made = (stack[:4] for stack in images)
     for name, stack in (('true', true), ('made', made)):

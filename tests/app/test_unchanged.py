@@ -58,6 +58,7 @@ def app(made, no_page, capsys):
     return made
 
 
+@pytest.mark.slow
 def test_an_unchanged_run_touches_nothing(app, capsys):
     before = app.outputs()
     app.run()
@@ -125,6 +126,7 @@ def test_what_describes_the_dataset_is_made_again(app, capsys):
     assert app.betas.stat() == before
 
 
+@pytest.mark.slow
 def test_a_changed_input_makes_betas_again(app, capsys):
     events = next(app.data.rglob('sub-01*_events.tsv'))
     betas, text = app.betas.read_bytes(), events.read_text()

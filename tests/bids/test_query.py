@@ -365,6 +365,7 @@ def test_natural_order_of_numbers(numbers):
 label = st.from_regex(r'[a-zA-Z0-9+]+', fullmatch=True)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(['sub', 'ses', 'task', 'run', 'space']), label))
 def test_entities_of_any_name_are_read_back(entities):
     name = '_'.join([*(f'{k}-{v}' for k, v in entities.items()), 'bold.nii.gz'])

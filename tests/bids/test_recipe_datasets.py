@@ -177,6 +177,7 @@ def test_algonauts_2025_is_named(sub, tmp_path, capsys):
     assert 'the films, or features of them' in out
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize('name', TREES)
 def test_a_run_reads_it_with_no_option_beside_paths(name, other, tree, tmp_path, capsys):

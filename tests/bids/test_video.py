@@ -47,6 +47,7 @@ print(hashlib.sha256(Path(sys.argv[1]).read_bytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_a_film_is_the_same_bytes_whatever_lies_in_memory(tmp_path):
     """glibc fills what it gives away and takes back with another byte in each of the runs."""
     found = {

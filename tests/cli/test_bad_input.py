@@ -35,13 +35,21 @@ from tests.bad_input import (
 )
 
 
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.all)
+def with_some_fast(kinds):
+    """Mark all but each sixth kind of bad input as slow: the matrix is large."""
+    return [
+        kind if number % 6 == 0 else pytest.param(*kind.values, id=kind.id, marks=pytest.mark.slow)
+        for number, kind in enumerate(kinds)
+    ]
+
+
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), with_some_fast(fault.all))
 def test_refused(spoil, line, spec, make_dataset, datasets, tmp_path, capsys):
     data = make_dataset(**spec)
     refused(command(data, spoiled(spoil, data, datasets)), line, tmp_path, capsys)
 
 
-@pytest.mark.parametrize(('spoil', 'line', 'spec'), fault.of_one)
+@pytest.mark.parametrize(('spoil', 'line', 'spec'), with_some_fast(fault.of_one))
 def test_others_go_on(spoil, line, spec, make_dataset, datasets):
     left_out(spoil, line, make_dataset(**spec, participants=('01', '02', '03')), datasets)
 

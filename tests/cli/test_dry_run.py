@@ -48,6 +48,7 @@ def names_images_without_their_ending(data):
         data.rewrite_events(rows, **run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('change', 'spec', 'more'),
     [

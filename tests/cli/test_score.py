@@ -105,6 +105,7 @@ def test_values_that_must_come_out(images, networks, protocol):
             assert mean == pytest.approx(score.chance - lost, abs=0.03), metric
 
 
+@pytest.mark.slow
 def test_blur_takes_from_networks_what_pixels_forgive(images, networks):
     """Distances grow with each step of blur; pixel correlation with noise is raised by it."""
     made = [gaussian_filter(images, (0, s, s, 0)) for s in (0.5, 1, 2, 4, 8)]
@@ -119,6 +120,7 @@ def test_blur_takes_from_networks_what_pixels_forgive(images, networks):
     assert soft.value > sharp.value + 0.1
 
 
+@pytest.mark.slow
 def test_table_json_and_page(images, networks, tmp_path, capsys):
     truth = write(tmp_path / 'truth', images)
     made = write(tmp_path / 'made', gaussian_filter(images, (0, 2, 2, 0))[:8])
@@ -357,6 +359,7 @@ def test_predicted_responses_reach_what_noise_allows(responses):
     assert shuffled.loc['identification_2way', 'value'] == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.slow
 def test_response_maps_are_matched_by_stimulus(responses, tmp_path, capsys):
     predicted, trials, names = responses
     func = tmp_path / 'sub-01' / 'func'
@@ -488,6 +491,7 @@ def test_errors_of_responses_speak_of_what_does_not_fit(responses, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_networks_that_had_a_part_do_not_judge(images, networks, tmp_path, capsys):
     truth = write(tmp_path / 'truth', images)
     made = write(tmp_path / 'made', np.roll(images, 1, axis=0))

@@ -181,6 +181,7 @@ def test_notes_on_a_small_protocol():
     assert [*notes_on(unbound, everyone, 5, stand_in=True)] == lacking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', PROTOCOLS)
 def test_identity_is_perfect_and_random_is_chance(name):
     truth, other = pictures(12), pictures(12, seed=1)

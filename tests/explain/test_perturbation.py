@@ -48,6 +48,7 @@ def effects(rng, regions, planted=None, **more):
     )
 
 
+@pytest.mark.slow
 def test_the_planted_region_is_found_and_the_idle_one_is_not():
     regions = {'planted': cube(2, 3, 4), 'idle': cube(8, 8, 2)}
     table = effects(np.random.default_rng(1), regions, regions['planted'])
@@ -64,6 +65,7 @@ def test_the_planted_region_is_found_and_the_idle_one_is_not():
     assert (table['perturbed'] - table['intact']).to_numpy() == pytest.approx(table['change'])
 
 
+@pytest.mark.slow
 def test_contiguous_regions_of_smooth_data_are_not_significant_for_being_contiguous():
     p = []
     for seed in range(5):
@@ -135,6 +137,7 @@ def sheet_world(rng, planted):
     return responses, lambda v: v @ weights, {'r': lambda x: np.corrcoef(x.flat, truth.flat)[0, 1]}
 
 
+@pytest.mark.slow
 def test_the_same_sheet_as_voxels_and_as_a_mesh_gives_the_same_answer(tmp_path):
     """Squares have four neighbours and triangles six: p agrees, what is lost is the same."""
     where = np.stack(np.divmod(np.arange(WIDE**2), WIDE), axis=1)

@@ -62,6 +62,7 @@ def test_every_regressor_predicts_and_comes_back_from_its_state(name):
     assert bool(model.curves()) == (name != 'ridge')
 
 
+@pytest.mark.slow
 def test_planted_latents_are_found_by_ridge_and_by_a_trained_network():
     X, Y, names = world(n_pictures=120, n_repeats=1)
     train, test = slice(0, 90), slice(90, 120)

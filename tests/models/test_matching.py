@@ -65,6 +65,7 @@ def test_each_picture_by_itself_and_none_without_updates():
     torch.testing.assert_close(mover.move(pixels, wanted, variances, 0), pixels)
 
 
+@pytest.mark.slow
 def test_features_are_of_what_can_be_shown():
     """Better than to move without limits and to cut what lies beyond them."""
     basis, maps, pixels, wanted, variances = problem(4)

@@ -254,6 +254,7 @@ def pictures():
     return np.stack([np.asarray(Image.fromarray(x).resize((40, 40), 2)) for x in coarse])
 
 
+@pytest.mark.slow
 def test_images_are_those_of_the_pipeline_s_own_call(stage, pictures):
     """Embeddings and start images enter where the pipeline itself would put them."""
     recipe, embeddings, refiner, _ = stage
@@ -299,6 +300,7 @@ def own_call(recipe, refiner, picture, embedding, seed):
     return np.rint(np.clip(out.images[0], 0, 1) * 255).astype(int)
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_its_own_seed_and_embedding_alone(stage, pictures):
     recipe, embeddings, refiner, _ = stage
     found = embeddings.of_pictures(pictures)

@@ -102,6 +102,7 @@ def test_guidance_one_calls_the_network_once_a_step(trained):
     assert calls == [(t, 2) for t in range(721, 0, -20)]
 
 
+@pytest.mark.slow
 def test_on_disk(trained, tmp_path):
     refiner, _ = trained
     file = tmp_path / 'refiner.safetensors'
@@ -118,6 +119,7 @@ def test_on_disk(trained, tmp_path):
         SmallRefiner.from_state(state, refiner.description())
 
 
+@pytest.mark.slow
 def test_goes_on_after_a_stop_to_the_bit(tmp_path):
     images, features, _ = planted(20)
     settings = RefinerSettings(

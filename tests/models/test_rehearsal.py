@@ -95,6 +95,7 @@ def write_tiny(generator, folder):
         shutil.rmtree(folder / 'words')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('generator', generators.recipe_names())
 def test_both_stages_make_the_same_images_from_either_form(
     server, tmp_path, capsys, monkeypatch, generator

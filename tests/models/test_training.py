@@ -162,6 +162,7 @@ module.train(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('killed_at', [11, 18])
 def test_resumed_after_sigkill_is_the_same_to_the_bit(tmp_path, killed_at):
     # 7 batches an epoch (a lone last sample would be left out; here two remain)
@@ -311,6 +312,7 @@ def test_a_lone_last_sample_is_left_out():
         train(Objective(), Data(1), SETTINGS)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing():
     trained = []
     for n_workers in (0, 1):

@@ -59,6 +59,7 @@ def pixel_baseline(train, test):
     return float(np.mean(bounds))
 
 
+@pytest.mark.slow
 def test_the_bound_falls_below_independent_pixels():
     images, test = gradients(40), gradients(10, seed=1)
     config = VDVAEConfig(

@@ -259,6 +259,7 @@ def test_ranks_that_mean_nothing_are_not_shown_as_such(
     assert {'aabc'[i] for i in rows} == {'a', 'b', 'c'}
 
 
+@pytest.mark.slow
 def test_the_group_shows_final_pictures(made: ParticipantResults, tmp_path: Path) -> None:
     people = [replace(made, participant=label, maps={}) for label in ('01', '02')]
     write_group_report(people, tmp_path / 'g.html', tmp_path)

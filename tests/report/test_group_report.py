@@ -81,6 +81,7 @@ def test_page_holds_mean_interval_chance_and_failures(
     assert 'Two trials start less than 8 s before the end of their run. (sub-01, sub-02' in text
 
 
+@pytest.mark.slow
 def test_pages_of_participants_and_group_link_to_each_other(
     group: list[ParticipantResults], tmp_path: Path
 ) -> None:

@@ -111,6 +111,7 @@ def test_letters_of_figures_are_whole_and_apart(pages: Path, said: list[str]) ->
     assert said == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('page', ['sub-01.html', 'group.html'])
 @pytest.mark.parametrize('dark', [False, True], ids=['light', 'dark'])
 @pytest.mark.parametrize('width', [500, 1280, 1920])
@@ -125,6 +126,7 @@ def test_no_element_is_wider_than_its_box(
     assert background == ('rgb(20, 24, 31)' if dark else 'rgb(255, 255, 255)')
 
 
+@pytest.mark.slow
 def test_the_page_of_a_participant_is_short(browser: Browser, pages: Path) -> None:
     browser.open(pages / 'sub-01.html', width=1280)
     height = browser.evaluate('document.documentElement.scrollHeight')
@@ -236,6 +238,7 @@ def assert_text(browser: Browser, page: Path, *texts: str) -> None:
     assert browser.evaluate(FETCHED) == 0
 
 
+@pytest.mark.slow
 def test_names_of_films_conditions_and_regions_are_text(
     build: Callable[..., ParticipantResults], browser: Browser, tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ def test_parcels_keep_background_clear() -> None:
     assert len(np.unique(shown[np.isfinite(shown)])) == 2
 
 
+@pytest.mark.slow
 def test_glass_brain_has_four_views_and_a_colour_bar() -> None:
     grid = np.array([[12.0, 0, 0, -72], [0, 12, 0, -105], [0, 0, 12, -70], [0, 0, 0, 1]])
     volume = np.random.default_rng(0).normal(size=(13, 15, 13))

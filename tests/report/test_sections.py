@@ -146,6 +146,7 @@ def test_scores_on_training_samples_are_called_so(
     assert 'Scores on samples that trained the model (in-sample)' in first.caption
 
 
+@pytest.mark.slow
 def test_regions_hold_their_medians_voxels_and_coverage(
     results: ParticipantResults, tmp_path: Path
 ) -> None:
@@ -242,6 +243,7 @@ def test_voxels_that_a_network_does_not_take_are_left_out_of_its_map(
     assert legend.get_texts()[0].get_text() == f'network ({taken.sum()})'
 
 
+@pytest.mark.slow
 def test_without_an_atlas_places_in_mni_space_are_called_after_landmarks(
     results: ParticipantResults, tmp_path: Path
 ) -> None:

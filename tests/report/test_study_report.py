@@ -208,6 +208,7 @@ def test_pictures_are_compared_where_people_are_few(tmp_path):
     assert matching(others, results.rows).empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('text', [NOISE.format(seeds='1'), HEADS, SUBJECTS])
 def test_pages_hold_what_was_found_and_what_is_missing(tmp_path, text):
     plan = plan_of(tmp_path, text)

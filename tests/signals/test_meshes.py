@@ -70,6 +70,7 @@ def test_nothing_crosses_the_medial_wall_or_joins_the_hemispheres(tmp_path):
     assert not bridged(edges, np.array([0, 3, 6])).nnz
 
 
+@pytest.mark.slow
 def test_ways_on_the_mesh_are_no_shortcuts():
     """Both banks of a sulcus of fsaverage5 are near in space and far along the cortex."""
     space = surfaces(N_FSAVERAGE5, N_FSAVERAGE5, label='fsaverage5')

@@ -125,6 +125,7 @@ def adjacent(rng, n_runs=4, n_stimuli=12, n_repeats=3):
     return stimuli, np.repeat(np.arange(n_runs), n_stimuli * n_repeats)
 
 
+@pytest.mark.slow
 def test_repeat_test_is_the_exchange_of_stimuli_within_runs():
     """All exchanges of five stimuli in two of three runs, by loops."""
     rng = np.random.default_rng(0)
@@ -149,6 +150,7 @@ def test_repeat_test_is_the_exchange_of_stimuli_within_runs():
     assert (found.n_pairs, found.reason) == (15, '')
 
 
+@pytest.mark.slow
 def test_adjacent_repeats_in_autocorrelated_noise_do_not_pass():
     level = []
     for seed in range(20):
@@ -185,6 +187,7 @@ def test_one_order_in_all_runs_has_no_p(turn):
     assert np.isfinite(third.p).all()
 
 
+@pytest.mark.slow
 def test_runs_of_one_list_are_exchanged_as_one():
     """A drift that all runs share: two orders that were drawn once are one comparison."""
     level, time = [], np.linspace(-1, 1, 12)[:, None]
@@ -277,6 +280,7 @@ def test_isc_of_a_constant_voxel_is_zero():
     assert (leave_one_out_isc(series)[:, 1] == 0).all()
 
 
+@pytest.mark.slow
 def test_blocks_do_not_change_results_and_memory_maps_work(tmp_path, monkeypatch):
     betas, stimuli, sessions = simulate(MIXES['mixed'][::5], RATIOS[::4], n_sessions=2)
     np.save(tmp_path / 'betas.npy', betas)

@@ -62,6 +62,7 @@ def test_planted_responses_and_betas_are_recovered():
         assert np.median(correlate(betas[:, active], truth[:, active])) > 0.99
 
 
+@pytest.mark.slow
 def test_folds_sessions_confounds_and_voxels_that_cannot_be_used():
     inputs = simulate(np.random.default_rng(5))[0]
     inputs[0][1][3, 4] = np.nan
@@ -130,6 +131,7 @@ class OnCard(torch.Tensor):
         raise TypeError('NumPy reads from a card')
 
 
+@pytest.mark.slow
 def test_nothing_of_the_host_is_mixed_in(monkeypatch):
     inputs = simulate(np.random.default_rng(5))[0]
     plain = estimate_single_trials(*inputs, **FOLDS)

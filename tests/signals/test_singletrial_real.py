@@ -42,6 +42,7 @@ def accuracy(betas_of_fold, labels, run):
     return hits / len(labels)
 
 
+@pytest.mark.slow
 def test_categories_of_held_out_runs(shared):
     series, onsets, conditions = read_haxby(shared)
     run = np.repeat(np.arange(12), [len(each) for each in onsets])

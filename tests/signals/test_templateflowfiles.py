@@ -111,6 +111,7 @@ def test_the_mesh_of_the_data_is_taken_by_name(home):
     assert again.table.equals(atlas.table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('given', ['name', 'file'])
 def test_a_finer_mesh_of_fsaverage_serves_the_coarser_ones(home, given):
     folder = home / 'tpl-fsaverage'
@@ -127,6 +128,7 @@ def test_a_finer_mesh_of_fsaverage_serves_the_coarser_ones(home, given):
     assert said in atlas.warnings
 
 
+@pytest.mark.slow
 def test_surfaces_of_fslr_and_dense_labels_go_with_cifti(home):
     folder, columns = home / 'tpl-fsLR', grayordinates()
     write_labels(folder, 'fsLR', '32k', N_LR)

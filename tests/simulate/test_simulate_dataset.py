@@ -87,6 +87,7 @@ def digest(root: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder', ['.', 'derivatives/fmriprep', 'derivatives/simulated-truth'])
 @pytest.mark.parametrize('kind', ['images', 'films'])
 def test_valid_bids(kind, folder, request):
@@ -108,6 +109,7 @@ def test_valid_bids(kind, folder, request):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'values', [SMALL, SMALL_FILM | {'n_subjects': 1, 'film_duration': 10}], ids=['images', 'films']
 )
@@ -220,6 +222,7 @@ def test_truth_agrees_with_itself(images):
     np.testing.assert_allclose(peak, response.times_to_peak(2.0)[index], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_true_beta_noise_is_that_of_an_oracle_glm(tmp_path):
     """Single-trial betas, fitted by least squares, scatter around the truth as the truth says."""
     spec = build_spec(**(SMALL | {'n_runs': 8, 'n_images': 40, 'n_repeats': 4}))
@@ -245,6 +248,7 @@ def test_true_beta_noise_is_that_of_an_oracle_glm(tmp_path):
     assert np.quantile(ratio, 0.95) < 1.2
 
 
+@pytest.mark.slow
 def test_confounds_are_read_by_nilearn(images, films):
     from nilearn.interfaces.fmriprep import load_confounds
 
@@ -319,6 +323,7 @@ def test_films_are_shared_and_isc_is_as_planted(tmp_path):
     assert abs(np.median(np.array(found)[~responsive])) < 0.06
 
 
+@pytest.mark.slow
 def test_planted_delay(tmp_path):
     values = SMALL_FILM | QUIET | {'n_subjects': 1, 'n_runs': 1, 'response_delay': 6.0}
     root = simulate_dataset(tmp_path / 'x', build_spec(**values))
@@ -458,6 +463,7 @@ def test_no_pause_fits():
         design.design_images(spec, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_bad_users_files(tmp_path):
     own = tmp_path / 'own'
     values = SMALL | {'n_images': 2, 'stimuli_dir': own}

@@ -32,6 +32,7 @@ def series(folder, pattern):
     return np.asarray(load_image(file).dataobj)
 
 
+@pytest.mark.slow
 def test_vertices_hold_the_series_of_the_nearest_voxel(made):
     """Against distances computed here, from the coordinates that nilearn gives."""
     from nilearn.datasets import fetch_surf_fsaverage
@@ -67,6 +68,7 @@ def test_the_wall_is_empty_and_regions_are_on_their_side(made):
         assert not (labels[1 - side] == index).any()
 
 
+@pytest.mark.slow
 def test_parcels_and_the_native_volume_hold_the_same_series(made):
     brain = load_brain(SMALL['voxel_size'])
     first = series(made / 'MNI152NLin6Asym', 'desc-preproc_bold.nii.gz')[brain.mask.mask]

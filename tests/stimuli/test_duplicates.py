@@ -157,6 +157,7 @@ def test_effective_rank_of_known_matrices():
     assert ranks[2] == pytest.approx(3, abs=1e-5)  # the identity without its mean
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_photographs_are_not_taken_for_each_other_and_their_copies_are_found(shared):
     folders = ('things720/images', 'coco_open/images', 'haxby2001/stimuli')
@@ -189,6 +190,7 @@ def total(repeats) -> float:
     return sum(repeat.length for repeat in repeats)
 
 
+@pytest.mark.slow
 def test_a_film_has_no_repeats_of_itself_or_of_another(tmp_path):
     films = [film_frames(film(tmp_path / f'{k}.mp4', 60, k)) for k in range(2)]
     assert repeated_parts(films) == ()

@@ -68,6 +68,7 @@ def test_errors(tmp_path):
         films.read_frames(sound, [0.0], (4, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_films(shared):
     for path in sorted((shared / 'data' / 'video').glob('*.mp4')):

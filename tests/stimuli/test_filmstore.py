@@ -118,6 +118,7 @@ def _build_and_count(args):
     return len(calls)
 
 
+@pytest.mark.slow
 def test_several_processes_build_once(film, tmp_path):
     with multiprocessing.get_context('spawn').Pool(2) as pool:
         calls = pool.map(_build_and_count, [(film, tmp_path)] * 2, chunksize=1)
@@ -210,6 +211,7 @@ def test_a_store_travels_as_its_path(film, tmp_path):
     assert torch.equal(pickle.loads(content)[2], FilmChunks([store])[2])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_film(shared, tmp_path):
     film = shared / 'data' / 'video' / 'bbb_480p_30s.mp4'

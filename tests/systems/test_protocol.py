@@ -92,6 +92,19 @@ def test_a_whole_film_can_be_held_out():
     assert split.protocol == 'leave-one-out-by-film'
 
 
+def test_films_too_short_for_a_gap_are_held_out_whole():
+    data = films(n=3, names=tuple('abcdefghij'))
+    split, why = choose_film_split(data, SplitSettings(gap=10.0))
+    assert len(split) == 5
+    assert why == 'split by film: most are too short to hold out a part of each, 10 s apart'
+    for fold in split:
+        held_out = set(data['film'].iloc[fold.test])
+        assert len(held_out) == 2
+        assert not held_out & set(data['film'].iloc[fold.train])
+    with pytest.raises(DataError, match='no training samples'):  # asked for, it is not replaced
+        choose_film_split(data, SplitSettings(gap=10.0, by='time'))
+
+
 def with_copies(table):
     """Every second stimulus is a copy of the one before it."""
     first = {f'{i}.png': f'{i - i % 2}.png' for i in range(40)}
@@ -247,6 +260,7 @@ def test_categories_that_are_none_are_refused(change, where, reason):
     assert str(error.value) == NO_CATEGORY.format(where=WHERE[where], reason=reason)
 
 
+@pytest.mark.slow
 def test_only_what_categories_share_is_decoded_out_of_distribution():
     """Voxels that name a category tell images of seen categories apart, and of no new one."""
     data = of_categories()
@@ -345,6 +359,7 @@ def test_imagined_images_are_kept_out_of_training_where_they_are_to_be_new():
     assert str(error.value) == NO_IMAGERY.format(by='imagery-unseen')
 
 
+@pytest.mark.slow
 def test_what_is_known_of_one_image_alone_is_not_read_from_imagery_of_new_ones():
     """Images are imagined at half their response: by their features, or each by itself."""
     data = imagined(40)

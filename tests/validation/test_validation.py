@@ -18,6 +18,7 @@ from benchmarks.validation.harness import (
 QUICK = [check for check in all_checks() if check.quick]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('check', QUICK, ids=lambda c: f'{c.family}-{c.name}'.replace(' ', '_'))
 def test_holds_on_a_few_data_sets(check):
     assert run_check(check, check.quick, seed=1).verdict != 'short'
@@ -90,6 +91,7 @@ def test_few_data_sets_that_agree_say_little():
     )
 
 
+@pytest.mark.slow
 def test_voxels_that_all_folds_chose_would_flatter():
     """The world of the check tells a leak: the truth is met by folds, and exceeded by half."""
     draws = [np.random.default_rng(k) for k in range(20)]

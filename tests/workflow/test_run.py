@@ -99,6 +99,7 @@ def test_second_run_reuses_everything(tmp_path):
     assert '4 were reused from the work folder' in second.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('plugin', ['MultiProc', 'Linear'])
 def test_one_participants_failure_leaves_the_other_whole(tmp_path, plugin):
     progress = Progress(4)

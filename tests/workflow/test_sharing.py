@@ -99,6 +99,7 @@ def run(workflow, folder):
     return {node.name: node.result.outputs.out for node in done.nodes()}
 
 
+@pytest.mark.slow
 @given(st.lists(graphs(), min_size=1, max_size=4))
 def test_each_distinct_step_is_there_once(several):
     graph_of = {f'v{k}': workflow_of(graph) for k, graph in enumerate(several)}

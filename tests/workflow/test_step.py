@@ -482,6 +482,7 @@ def apart(inputs, folder):
     return samples.train.call_apart(inputs, folder)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_makes_the_same(inputs, tmp_path):
     here = call(samples.train, tmp_path / 'here', **inputs)
     there = apart(inputs, tmp_path / 'there')
@@ -494,6 +495,7 @@ def test_a_process_of_its_own_makes_the_same(inputs, tmp_path):
     assert not (tmp_path / 'there_checkpoints').exists(), 'removed once it is done'
 
 
+@pytest.mark.slow
 def test_the_same_node_runs_here_or_apart(tmp_path):
     for where in (False, True):
         folder = tmp_path / str(where)
@@ -510,6 +512,7 @@ def test_the_same_node_runs_here_or_apart(tmp_path):
         assert len(list(folder_of(ladder, 'train').glob('curves-*.npy'))) == 2
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_the_input_arrives_as_it_is(inputs, tmp_path):
     with pytest.raises(InputError) as caught:
         apart(inputs | {'most': 5.0}, tmp_path / 'apart')
@@ -527,6 +530,7 @@ def test_errors_of_the_program_leave_their_traceback(inputs, tmp_path):
     assert str(caught.value) == message
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_said_and_the_next_goes_on(inputs, tmp_path):
     folder = tmp_path / 'apart'
     with pytest.raises(ResourceError) as caught:
@@ -542,6 +546,7 @@ def test_a_killed_process_is_said_and_the_next_goes_on(inputs, tmp_path):
     assert not (tmp_path / 'apart_checkpoints').exists()
 
 
+@pytest.mark.slow
 def test_another_training_does_not_go_on_from_it(inputs, tmp_path):
     with pytest.raises(ResourceError):
         apart(inputs | {'dies': True}, tmp_path / 'apart')

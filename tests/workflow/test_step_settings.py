@@ -203,6 +203,7 @@ def program():
     return Program({'.'.join(name.parts): file.read_text() for name, file in files.items()})
 
 
+@pytest.mark.slow
 def test_every_group_that_may_be_read_is_named(program):
     missing = {}
     for place, step in steps_of_the_program():

@@ -29,7 +29,7 @@ from bids_neurodecode.systems.pooling import confusion_of, sample_table
 from bids_neurodecode.systems.reconstruction.recipe import fit
 from bids_neurodecode.systems.refitting import refitted_nulls
 from bids_neurodecode.systems.scoring import Pairing, Scorer
-from bids_neurodecode.systems.voxels import of_voxels
+from bids_neurodecode.systems.voxels import of_voxels, varies
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 NOT_REFITTED = (
@@ -254,7 +254,7 @@ def classify_regions(
     """
     rows, scores = [], []
     for name, voxels in regions.items():
-        keep = voxels & _varies(tuned, split)
+        keep = voxels & varies(tuned, split)
         if keep.sum() < config.conditions.min_voxels:
             continue
         folds = [
@@ -277,19 +277,6 @@ def classify_regions(
     table = pd.DataFrame(rows, columns=columns)
     table[columns[3:]] = table[columns[3:]].astype('float64')
     return table.assign(p_fdr=statistics.fdr(table['p'])), tuple(scores)
-
-
-def _varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
-    """Return the voxels whose responses are finite and vary in the training trials of all folds.
-
-    What is held out is not looked at, but that it is finite.
-    """
-    usable = np.ones(tuned[0].values.shape[1], dtype=bool)
-    for number, fold in enumerate(split):
-        values = tuned[min(number, len(tuned) - 1)].values
-        usable &= np.isfinite(values).all(axis=0)
-        usable &= np.ptp(values[fold.train], axis=0) > 0
-    return usable
 
 
 def _with_halves(cut: Parts) -> Parts:

@@ -12,15 +12,17 @@ import pandas as pd
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Bullets
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
+from bids_neurodecode.report.regions import regions_table
 from bids_neurodecode.report.results import ConditionResults
 from bids_neurodecode.report.section_scores import without_empty
 from bids_neurodecode.report.style import BLACK, new_figure, plain, shorten, styled
-from bids_neurodecode.report.verdicts import BETTER, shown_by
+from bids_neurodecode.report.verdicts import shown_by
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALPHA = 0.05
+BY_REGION = 'Conditions decoded from all voxels of each region of the atlas'
 _LONG = 15
 """Rows from which a table is closed until it is clicked."""
 
@@ -117,33 +119,8 @@ def _distances(reader: Reader, found: ConditionResults, pairs: pd.DataFrame) -> 
 
 def _regions(found: ConditionResults) -> Iterable[Block]:
     table = read_table(found.regions)
-    if table is None or table.empty:
-        return
-    rows, n = [], 0
-    for _, row in table.sort_values('balanced_accuracy', ascending=False).iterrows():
-        value, low, high = (
-            scores.write_score('balanced_accuracy', float(row[key]))
-            for key in ('balanced_accuracy', 'ci_low', 'ci_high')
-        )
-        interval = 'n/a' if 'n/a' in (low, high) else f'{low} to {high}'
-        p, p_fdr = (scores.write_p(float(row[key])) for key in ('p', 'p_fdr'))
-        shows = _shown('balanced_accuracy', row, 'balanced_accuracy', float(row['chance']))
-        n += shows == BETTER
-        rows.append((str(row['name']), f'{row["n_voxels"]:.0f}', value, interval, p, p_fdr, shows))
-    levels = [
-        scores.write_score('balanced_accuracy', float(x))
-        for x in (table['chance'].min(), table['chance'].max())
-    ]
-    chance = ' to '.join(dict.fromkeys(levels))
-    yield without_empty(
-        ('region', 'voxels', 'balanced accuracy', 'interval', 'p', 'p (FDR)', 'shows'),
-        rows,
-        f'Conditions decoded from all voxels of each region of the atlas, the best first; chance '
-        f'is {chance}. {n} of {len(rows)} regions are above it (by interval and p, adjusted over '
-        'regions for the false discovery rate).',
-        frozenset({1, 2, 3, 4, 5}),
-        folded=len(rows) > _LONG,
-    )
+    if table is not None and not table.empty:
+        yield regions_table(table, 'balanced_accuracy', BY_REGION)
 
 
 def _shown(metric: str, row: pd.Series[Any], key: str, chance: float) -> str:

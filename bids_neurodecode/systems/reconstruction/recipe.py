@@ -57,7 +57,11 @@ _EDGE_SHARE = 0.5
 
 
 def fit(
-    train: Samples, features: PerStimulus, settings: DecoderSettings | None = None
+    train: Samples,
+    features: PerStimulus,
+    settings: DecoderSettings | None = None,
+    *,
+    space: FeatureSpace | None = None,
 ) -> LinearDecoder:
     """Fit a linear decoder on training samples.
 
@@ -70,6 +74,8 @@ def fit(
     settings
         How; the defaults if left out. Where the stimuli span no more components than are kept,
         one penalty serves all of them, whatever ``ridge.per_target`` says.
+    space
+        Components of the features of the training stimuli, where they are known.
 
     Raises
     ------
@@ -79,7 +85,7 @@ def fit(
     settings = settings or DecoderSettings()
     names = train.table['stimulus'].astype(str)
     library = tuple(dict.fromkeys(names))
-    space = FeatureSpace.fit(features.of(library), settings.n_components)
+    space = space or FeatureSpace.fit(features.of(library), settings.n_components)
     voxels = Standardizer.fit(train.values)
     # where all stimuli are equally far apart the axes are arbitrary, so the penalty must not
     # depend on them

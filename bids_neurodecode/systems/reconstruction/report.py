@@ -170,8 +170,8 @@ def _brain(reader: Reader) -> Iterable[Block]:
     if own.empty:
         return
     confidence, sure = confidence_of(reader), not reader.results.leaks
-    yield Text((BRAIN,))
     yield score_table(metrics, rows, confidence, 'Brain correlation', sure=sure)
+    yield Fold('What brain correlation is', (Text((BRAIN,)),))
 
 
 def _files(made: GenerationResults) -> Text:

@@ -76,6 +76,7 @@ def test_the_classifier_is_ridge_regression_on_indicators():
     assert np.trace(found.confusion) / found.confusion.sum() == pytest.approx(right)
 
 
+@pytest.mark.slow
 def test_each_condition_counts_the_same():
     _, split, _, config, folds, _ = world(1, signal=0.3, unequal=True, n_conditions=4)
     found = classify(folds, split, config, rng=np.random.default_rng(1))
@@ -269,6 +270,7 @@ def test_the_ceiling_is_that_of_means_about_the_level_of_the_run(lacks):
     assert pattern_ncsnr(two) is None
 
 
+@pytest.mark.slow
 def test_distances_without_a_difference_are_zero_on_average():
     values = [
         dissimilarity(world(seed)[4], ('c0', 'c1', 'c2'), 'p', FAST, rng=np.random.default_rng(0))
@@ -336,6 +338,7 @@ def test_responses_are_predicted_from_other_runs():
     assert np.corrcoef(first.predicted.ravel(), true.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_the_whole_analysis_tells_signal_voxels():
     samples, split, *_ = world(signal=1.5, n_runs=8)
     config = build_config(
@@ -379,6 +382,7 @@ def test_p_of_searchlights_is_never_nothing():
     assert accuracy_p(np.full((8, 1), 0.25), 0.25, 4)[0] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_searchlights_stay_within_their_voxels():
     samples, split, *_ = world(signal=0.8)
     within = np.arange(N_VOXELS) < 12
@@ -387,6 +391,7 @@ def test_searchlights_stay_within_their_voxels():
     assert np.isnan(found[:, ~within]).all()
 
 
+@pytest.mark.slow
 def test_searchlights_of_a_strip_are_those_of_a_line_of_voxels(tmp_path):
     """Along a mesh whose vertices lie as far apart as the voxels of a line."""
     samples, split, *_ = world(signal=0.8)

@@ -86,6 +86,7 @@ def test_unique_parts_are_those_planted(study, world, encoded):
             assert sure[regions[absent]].mean() < 0.1
 
 
+@pytest.mark.slow
 def test_means_of_repeats_identify_as_well_as_single_trials(study, photographs):
     """Patterns are compared in the units of single trials, whatever the model was fitted on."""
     few = study.make_world(photographs, 72, seed=1, **study.FEW)

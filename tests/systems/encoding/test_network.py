@@ -53,6 +53,7 @@ def planted():
     return samples, {'a': PerStimulus(names, features)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_networks_predict_held_out_pictures(planted, kind):
     samples, spaces = planted

@@ -19,6 +19,7 @@ from bids_neurodecode.systems.encoding.recipe import encode_pictures
 N, REPEATS, TUNED, NOISE = 400, 3, 60, 40
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_planted_receptive_fields_are_predicted(shared):
     """Noise-normalised accuracy of at least .6 in tuned voxels, chance in others, region on top.
@@ -104,6 +105,7 @@ def haxby(root):
     return Samples(Responses(np.concatenate(betas).astype(np.float32), mask), table), features
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_category_from_predicted_block_responses(shared):
     """Held-out runs: which of 8 categories, by the predicted pattern; and where."""

@@ -89,6 +89,7 @@ def test_curves_name_every_term(joint):
     assert validation.min() < validation[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['encoder', 'decoder'])
 def test_parts_alone(data, mode):
     film, responses, held_out, held_out_responses = data
@@ -126,6 +127,7 @@ def test_saved_and_read_again(joint, data, tmp_path):
     assert joint.describe()['training']['n_steps'] == 96
 
 
+@pytest.mark.slow
 def test_damaged_models_are_told(joint, tmp_path):
     joint.save(tmp_path)
     card = tmp_path / 'model.json'
@@ -179,6 +181,7 @@ def test_what_does_not_fit(data):
         fit_movie(film, responses, SETTINGS, val_chunks=film)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 def test_interrupted_and_resumed(data, tmp_path, precision):
     film, responses, *_ = data
@@ -201,6 +204,7 @@ def test_interrupted_and_resumed(data, tmp_path, precision):
     assert np.array_equal(resumed.reconstruct(responses), straight.reconstruct(responses))
 
 
+@pytest.mark.slow
 def test_film_is_streamed_from_its_store(data, tmp_path):
     frames = data[0][:12].repeat(2, axis=1)  # chunks of 16
     np.save(tmp_path / 'film.npy', frames)

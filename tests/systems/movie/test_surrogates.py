@@ -64,6 +64,7 @@ def judged(seed, films=('a', 'b'), n=250, held=50, n_voxels=12, signal=0.0, n_dr
     return surrogate_test(truth, table, folds, parts, r, pool, n_draws, rng)
 
 
+@pytest.mark.slow
 def test_p_is_uniform_without_a_signal():
     p = np.concatenate([judged(seed).p for seed in range(100)])
     # 1,200 p values of independent voxels: a deviation of .006 at this level
@@ -99,6 +100,7 @@ def test_no_more_are_drawn_than_one_discovery_takes():
     np.testing.assert_allclose(test.p, 1 / (6 / ALPHA + 1))
 
 
+@pytest.mark.slow
 def test_the_level_of_small_p_holds():
     """10,000 voxels without a signal, compared with 19 surrogates or 190."""
     p = np.concatenate([judged(seed, n_voxels=400, n_draws=19).p for seed in range(25)])

@@ -179,6 +179,7 @@ def test_planted_voxels_are_chosen(people, split, rule):
     assert 'training volumes only' in found.rule
 
 
+@pytest.mark.slow
 def test_the_choice_does_not_see_test_volumes(people, split):
     (fold,) = split.folds
     changed = people.copy()

@@ -63,6 +63,7 @@ def score(samples, pictures, captions, embed=embed, **told):
     return reconstruct(samples, pictures, more=more, **told)
 
 
+@pytest.mark.slow
 def test_captions_of_what_is_like_the_truth_are_like_its_captions(seen):
     asked = []
 
@@ -93,6 +94,7 @@ def test_captions_that_say_nothing_are_at_chance_and_other_protocols_have_none(s
     assert caption_scores.STANDS_IN.format(network='mobilenetv2') in result.notes
 
 
+@pytest.mark.slow
 def test_without_captions_of_all_images_there_is_no_score(seen):
     captions = captions_of(seen[1])
     del captions['s07.png']

@@ -33,6 +33,7 @@ def data():
     return samples, PerStimulus(tuple(names), features.astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('by', ['run', 'stimulus'])
 def test_voxels_of_a_fold_do_not_depend_on_its_test_samples(data, by):
     samples, features = data

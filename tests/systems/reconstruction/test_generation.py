@@ -293,6 +293,7 @@ def test_voxels_of_a_fold_do_not_depend_on_held_out_responses():
     assert (other.selection.keep != whole.selection.keep).any()
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_and_another_seed_another_noise():
     samples, pictures = world(n_stimuli=24)
     a, _ = run(samples, pictures)
@@ -303,6 +304,7 @@ def test_same_seed_same_result_and_another_seed_another_noise():
     assert not np.array_equal(a.pictures.final, c.pictures.final)
 
 
+@pytest.mark.slow
 def test_a_closed_set_learns_its_pictures_once_and_identifies_among_all():
     samples, pictures = world(n_stimuli=6, n_runs=6, noise=1.5)
     log = []
@@ -367,6 +369,7 @@ def test_other_regressors_stand_beside_ridge():
     assert str(error.value) == generation_run.NO_REGIONS.format(name='regions-gru')
 
 
+@pytest.mark.slow
 def test_renorm_is_named_and_changes_deviations():
     samples, pictures = world(noise=3.0)
     spread = {}

@@ -68,6 +68,7 @@ def test_both_stages_make_pictures(fitted):
     assert [k for k, _ in steps] == sorted(k for k, _ in steps)
 
 
+@pytest.mark.slow
 def test_a_picture_depends_on_its_own_seed_alone(fitted):
     made, _, _ = fitted
     start = training().pictures[:3, :16, :16]
@@ -85,6 +86,7 @@ def test_a_picture_depends_on_its_own_seed_alone(fitted):
     np.testing.assert_array_equal(a, c)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_ends_alike(fitted, tmp_path):
     class Stop(Exception):
         pass
@@ -107,6 +109,7 @@ def test_a_training_that_was_stopped_ends_alike(fitted, tmp_path):
     assert all(np.array_equal(resumed[key], whole[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_what_is_kept_belongs_to_pictures_components_and_seed(fitted):
     _, folder, _ = fitted
     before = set(folder.iterdir())
@@ -131,6 +134,7 @@ def test_it_comes_back_from_its_arrays(fitted):
         FittedSmall.from_state({}, made.describe())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_packaged('mobilenetv2'), reason='cpu-nets is not installed')
 def test_a_network_guides_too_and_is_named(fitted):
     plain = fitted[0]
@@ -161,6 +165,7 @@ def test_a_network_guides_too_and_is_named(fitted):
     assert final.shape == (2, 16, 16, 3)
 
 
+@pytest.mark.slow
 def test_pictures_are_moved_to_the_features_that_guide(fitted):
     """Of another image, so that only the condition can have brought them there."""
     made = replace(fitted[0], matching=MatchingSettings(freedom=1.0))
@@ -178,6 +183,7 @@ def test_pictures_are_moved_to_the_features_that_guide(fitted):
     assert missed('text') > 0.8 * plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('radius', [0.2, 0.35])
 def test_matching_of_objects_on_plain_backgrounds(radius):
     """Where training images are all alike, energies vary by rounding alone: no large steps."""

@@ -93,6 +93,7 @@ def test_planted_tuning_is_found(by_stimulus):
     assert single.protocol == '4-fold-by-stimulus'
 
 
+@pytest.mark.slow
 def test_baselines_are_at_chance(by_stimulus):
     _, _, result = by_stimulus
     mean = pick(result, 'baseline-mean-image', 'identification_top1')
@@ -154,6 +155,7 @@ def test_pixel_scores_of_retrieval(by_stimulus):
     assert blur != pick(result, 'ridge', 'ssim_2d', 'images').value
 
 
+@pytest.mark.slow
 def test_shuffled_responses_are_at_chance_and_p_is_uniform():
     p, values = [], []
     for seed in range(16):

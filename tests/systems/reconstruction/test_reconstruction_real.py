@@ -47,6 +47,7 @@ def haxby(shared):
     return Samples(responses, table), PerStimulus(names, pictures)
 
 
+@pytest.mark.slow
 def test_category_of_a_held_out_run(haxby):
     samples, pictures = haxby
     features = PerStimulus(

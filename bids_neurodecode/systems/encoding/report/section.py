@@ -50,6 +50,7 @@ NEGATIVE = (
 )
 FEW_PICTURES = 5
 """With fewer, predictions are not shown as differences from their mean."""
+SLICES = ' Slices: those with most well predicted voxels.'
 N_PREDICTED = 3
 """Images that are shown where nothing but predictions is there."""
 RESPONSE = brain.MapSpec('Response', 'response', '', 'RdBu_r', symmetric=True, glass=True)
@@ -266,8 +267,7 @@ def _examples(reader: Reader, found: EncodingResults) -> Iterable[Block]:
         'worst by the correlation of the two over the voxels that were predicted best in '
         'training (r). Rank: place of the true image among the candidates. Values are the '
         'difference from the mean response of the voxel to the held-out images, each column '
-        'with its own scale, as predictions of what is noisy are close to the mean. Slices: '
-        'those with most well predicted voxels.',
+        f'with its own scale.{SLICES if drawing.sheet is None else ""}',
         f'Measured and predicted volumes of {len(table)} images.',
     )
     if reader.results.in_mni:

@@ -29,7 +29,7 @@ PICTURE_SIZE = 64
     'decode',
     makes=(
         *('metrics', 'predictions', 'null', 'confusion'),
-        *('selected', 'model', 'decode_info'),
+        *('selected', 'model', 'decode_info', 'decoded_regions'),
     ),
     settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
     threads=8,
@@ -57,6 +57,7 @@ def decode(
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+    from bids_neurodecode.systems.reconstruction.regions import decode_regions
     from bids_neurodecode.systems.voxels import scored_ceiling, scored_ncsnr
 
     participant, config, folder = trials.participant, trials.config, trials.folder
@@ -92,6 +93,9 @@ def decode(
         'confusion': evaluation.confusion,
         'selected': folder / 'selected.nii.gz',
         'model': folder / 'model.safetensors',
+        'decoded_regions': decode_regions(
+            folds, split, known, config, trials.regions, device=device
+        ),
         'decode_info': {
             'n_mask': mask.n_voxels,
             **_facts(result, headline),

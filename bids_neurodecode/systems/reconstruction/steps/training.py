@@ -57,6 +57,7 @@ def publish_pictures(
     selected: Path,
     model: Path,
     decode_info: Mapping[str, Any],
+    decoded_regions: pd.DataFrame,
     generated: Path | None = None,
 ) -> Mapping[str, object]:
     """Write the derivatives of images, and the record for the report.
@@ -79,6 +80,8 @@ def publish_pictures(
         File of the trained model.
     decode_info
         How the decoder was fitted.
+    decoded_regions
+        What each region of the atlas scores alone.
     generated
         File of what was made in two stages; None: nothing was.
     """
@@ -113,6 +116,11 @@ def publish_pictures(
         confusion=publisher.confusion(confusion, info['labels']),
         null=publisher.null(null, info['observed'], info['null_metric']),
         generation=generation,
+        decoded_regions=writer.table(
+            'region_scores', decoded_regions, columns='decoded_regions', more={'desc': DESC}
+        )
+        if len(decoded_regions)
+        else None,
         stimuli_dir=measured.participant.stimuli_dir,
     )
     return publisher.finish(record)
