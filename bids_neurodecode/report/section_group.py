@@ -72,7 +72,7 @@ def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     shown = readers[:MOST_PARTICIPANTS]
     metric = _ranked_by(shown)
     found = [_images_of(reader, metric) for reader in shown]
-    ranked = all(_is_ranked(reader) for reader in shown)
+    ranked = all(_is_ranked(reader, metric) for reader in shown)
     chosen = _choose(found, ranked=ranked)
     stimuli = [name for _, names in chosen for name in names]
     folder = next((r.results.stimuli_dir for r in shown if r.results.stimuli_dir), None)
@@ -131,9 +131,13 @@ def _ranked_by(readers: Sequence[Reader]) -> str:
     return ''
 
 
-def _is_ranked(reader: Reader) -> bool:
+def _is_ranked(reader: Reader, metric: str) -> bool:
     """Tell whether a participant's own score is better than chance: ranks mean something then."""
-    row = None if reader.metrics is None else scores.page_headline(reader.metrics, reader.guides)
+    if reader.metrics is None:
+        return False
+    made = scores.of_final_images(reader.metrics, reader.guides)
+    made = made[made['metric'] == metric] if len(made) else made
+    row = made.iloc[0] if len(made) else scores.page_headline(reader.metrics, reader.guides)
     return row is not None and score_verdict(row).short == BETTER
 
 
