@@ -307,18 +307,19 @@ def seed_table(results: StudyResults) -> Table:
             (results.rows['metric'] == s.metric) & (results.rows['label'] == s.label)
         ]
         means = own.groupby('seed')['value'].mean()
-        values = (s.mean, s.seed_spread, float(means.min()), float(means.max()))
+        values = (s.mean, s.seed_spread, float(means.min()), float(means.max()), s.chance)
         written = (scores.write_score(s.metric, value) for value in values)
         name = results.title(s.metric)
         cells.append((s.label, name, *written, str(s.n_seeds), str(s.n_participants)))
-    columns = ('variant', 'metric', 'mean', 'SD over seeds', 'lowest', 'highest', 'seeds')
+    columns = ('variant', 'metric', 'mean', 'SD over seeds', 'lowest', 'highest')
+    beside = ('chance', 'seeds', 'participants')
     caption = (
         'Reliability over seeds. SD: over the seeds of one participant (root mean square over '
         'participants); lowest and highest: of the means over participants, of a seed. A seed '
         'draws folds, networks and noise anew, so that this is what a single run leaves to luck; '
         'it is no uncertainty over participants or images.'
     )
-    return Table((*columns, 'participants'), tuple(cells), caption, frozenset(range(2, 8)))
+    return Table((*columns, *beside), tuple(cells), caption, frozenset(range(2, 9)))
 
 
 def _varied(settings: StudySettings) -> str:

@@ -162,6 +162,7 @@ def test_the_spread_over_seeds_is_within_participants(tmp_path):
         '0.014',
         '0.160',
         '0.180',
+        '0.050',
         '3',
         '2',
     )
