@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import BASELINE, bounds_of, difference_bounds_of
 from bids_neurodecode.evaluation.paired import paired_difference
@@ -74,9 +75,6 @@ from bids_neurodecode.report.verdicts import (
 from bids_neurodecode.spaces import like
 from bids_neurodecode.systems.encoding.report.shared import shared_section
 from bids_neurodecode.text import span_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 """Columns that make two rows of the metrics tables of two participants the same score."""
@@ -242,8 +240,6 @@ def _settings(readers: Sequence[Reader]) -> Iterable[Block]:
 
 def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
     """Put the metrics tables below each other, with a column ``participant``."""
-    import pandas as pd
-
     tables = [
         reader.metrics.assign(participant=reader.results.participant)
         for reader in readers
@@ -379,8 +375,6 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
         is a mean and a difference, and no interval or p value. The rows of the models that are
         compared follow without a difference.
     """
-    import pandas as pd
-
     rng = np.random.default_rng(0)
     left = metrics[metrics['difference'].notna() & ~scores.of_parts(metrics)]
     rows: list[Any] = []
@@ -451,8 +445,6 @@ def group_headline(
     sure
         Whether it may be called good: not where tests were seen in training.
     """
-    import pandas as pd
-
     head = scores.page_headline(metrics, guides)
     if head is None:
         return None
@@ -574,8 +566,6 @@ def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
     compared
         From :func:`compare_over_participants`.
     """
-    import pandas as pd
-
     rows = []
     keys = _keys(metrics)
     differences = [name for name in metrics.columns if name.startswith('difference')]

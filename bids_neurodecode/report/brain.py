@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -45,7 +46,6 @@ from bids_neurodecode.typing import FloatArray, RealArray
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import nibabel as nib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -464,7 +464,6 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
     mask
         Of the analysis, on the same grid.
     """
-    import nibabel as nib
     from nilearn.plotting import plot_glass_brain
 
     volume = spec.scale * np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
@@ -660,7 +659,6 @@ def viewer(
     background
         An anatomical image; None takes nilearn's MNI152 template.
     """
-    import nibabel as nib
     from nilearn.plotting import view_img
 
     volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])

@@ -6,6 +6,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 
 from bids_neurodecode.report.brain import MapSpec, color_limits, with_heading
@@ -17,7 +18,6 @@ from bids_neurodecode.spaces import HEMISPHERES, Space
 from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
-    import nibabel as nib
     from matplotlib.figure import Figure
 
 HEIGHT = 1.55

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.report.panels import Pair, draw_pairs
 from bids_neurodecode.report.style import (
@@ -22,7 +23,6 @@ from bids_neurodecode.report.style import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 TERMS = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.report.panels import Panel, whole_figure
@@ -24,7 +25,6 @@ from bids_neurodecode.report.style import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 ROWS = ('shown', 'initial', 'final', 'retrieved')

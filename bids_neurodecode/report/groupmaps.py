@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import fdr
@@ -16,10 +18,6 @@ from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.section_signal import analysis_mask, load_map, region_names
 from bids_neurodecode.spaces import Space, is_native, like, space_of
 from bids_neurodecode.tables import column_texts
-
-if TYPE_CHECKING:
-    import nibabel as nib
-    import pandas as pd
 
 OF_CHANCE_0 = frozenset({'pearsonr', 'network_r'})
 """Maps whose chance level is 0, about which they are symmetric: they are tested."""
@@ -262,8 +260,6 @@ def region_table(participants: Sequence[ParticipantResults]) -> pd.DataFrame:
         One row per map and region that two participants or more have (``group_regions`` of
         ``data/columns.toml``).
     """
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     for key in BY_REGION:
         having = [results for results in participants if key in results.maps]

@@ -6,13 +6,10 @@ a rough guide for a reader, and nothing is computed from them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import nibabel as nib
+import pandas as pd
 
 REACH = 15.0
 """Millimetres from a landmark within which a voxel is called after it."""
@@ -34,7 +31,6 @@ def landmarks() -> tuple[npt.NDArray[np.float64], list[str]]:
     >>> len(places), names[int((places[:, 1]).argmin())]
     (160, 'midline posterior occipital')
     """
-    import pandas as pd
     from nilearn.datasets import fetch_coords_dosenbach_2010
 
     found = fetch_coords_dosenbach_2010()

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.panels import Pair, draw_pairs
 from bids_neurodecode.report.style import plain, shorten, styled
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
     from PIL.Image import Image
 

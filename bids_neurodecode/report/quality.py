@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.report.style import (
     BLACK,
@@ -24,7 +25,6 @@ from bids_neurodecode.report.style import (
 from bids_neurodecode.typing import RealArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 

@@ -9,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from bids_neurodecode.bids.names import clean_label
+from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import quality, scores
 from bids_neurodecode.report.build import Plot
@@ -18,10 +21,8 @@ from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.text import COMMAND
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_neurodecode.config import Config
 
 UNREADABLE = (
     'Cannot make the report of {who} from its results: {reason}. Run it again; '
@@ -45,8 +46,6 @@ class Reader:
     @cached_property
     def config(self) -> Config | None:
         """The settings of the run."""
-        from bids_neurodecode.config import load_config
-
         return None if self.results.config is None else load_config(self.results.config)
 
     @cached_property
@@ -157,8 +156,6 @@ def reading(who: str) -> Iterator[None]:
 
 def read_table(path: Path | None) -> pd.DataFrame | None:
     """Read a TSV; names stay text even where they look like numbers or like nothing."""
-    import pandas as pd
-
     if path is None:
         return None
     names = (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import METRICS, Score
 from bids_neurodecode.evaluation.protocols import Published
@@ -35,7 +36,6 @@ from bids_neurodecode.report.study import PUBLISHED
 from bids_neurodecode.typing import FloatArray, Uint8Array
 
 if TYPE_CHECKING:
-    import pandas as pd
     from PIL.Image import Image
 
 HOW_TO_READ = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import (
     BASELINE,
@@ -37,7 +38,6 @@ from bids_neurodecode.report.style import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -89,8 +89,6 @@ def title_of(row: pd.Series[Any], *, unit: bool = False, size: bool = False) -> 
 
 def read_metrics(path: Path) -> pd.DataFrame:
     """Read a metrics table; ``n/a`` becomes NaN in the columns of numbers."""
-    import pandas as pd
-
     table = pd.read_csv(path, sep='\t', dtype=str, keep_default_na=False)
     for column in COLUMNS:
         if column not in table.columns:
@@ -537,8 +535,6 @@ def by_category(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         fewer than :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` stimuli) and
         ``n_stimuli``.
     """
-    import pandas as pd
-
     rows = []
     for category, own in table.groupby('category', sort=True):
         values = own.groupby('stimulus', sort=True)['right'].mean().to_numpy(dtype=float)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.report import film, generation, pictures, scores, verdicts
 from bids_neurodecode.report.build import Block, Gallery, Picture, Plot
@@ -15,7 +16,6 @@ from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import GenerationResults
 
 if TYPE_CHECKING:
-    import pandas as pd
     from PIL.Image import Image
 
 PER_KIND = 2
@@ -134,8 +134,6 @@ def reconstructed(reader: Reader) -> Gallery | None:
 
 def _how_chosen(examples: pd.DataFrame, metric: str, reader: Reader) -> str:
     """Say how examples were chosen, and by what they are ranked."""
-    import pandas as pd
-
     head = None if reader.metrics is None else scores.page_headline(reader.metrics, reader.guides)
     score = BY_PIXELS
     if metric != 'pixcorr':

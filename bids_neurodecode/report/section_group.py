@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
@@ -34,7 +35,6 @@ from bids_neurodecode.report.style import (
 from bids_neurodecode.report.verdicts import BETTER, score_verdict, shown_by
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -67,8 +67,6 @@ class _Image(NamedTuple):
 
 def group_gallery(readers: Sequence[Reader]) -> tuple[Block, ...]:
     """Show stimuli in columns and, below each, what was made of it in each participant."""
-    import pandas as pd
-
     shown = readers[:MOST_PARTICIPANTS]
     metric = _ranked_by(shown)
     found = [_images_of(reader, metric) for reader in shown]
@@ -328,8 +326,6 @@ def shown_metrics(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> pd.DataF
     guides
         Networks that had a part in the images.
     """
-    import pandas as pd
-
     rows = metrics[metrics['value'].notna() & ~scores.of_parts(metrics)]
     final = (rows['space'] == 'final') & scores.is_main(rows)
     return pd.concat([scores.headline_first(rows[final], guides), rows[~scores.of_pictures(rows)]])

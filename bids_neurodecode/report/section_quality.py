@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -80,8 +81,6 @@ def _of_series(reader: Reader) -> Iterable[Block]:
 
 def _coverage(reader: Reader) -> Iterable[Block]:
     """Show in how many runs each voxel lies in the mask."""
-    import nibabel as nib
-
     masks = [load_map(run.mask) for run in reader.results.runs if run.mask.exists()]
     if not masks or any(mask.shape != masks[0].shape for mask in masks):
         return

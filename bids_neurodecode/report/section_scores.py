@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE, REFERENCES
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
@@ -25,9 +26,6 @@ from bids_neurodecode.report.build import (
 )
 from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.style import percent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NULLS = {
     'labels': 'Scores of the same held-out predictions under {n} permutations of their pairing '
@@ -261,8 +259,6 @@ def score_table(
     sure
         Whether a comparison may be called good: not where tests were seen in training.
     """
-    import pandas as pd
-
     title = title or _of_what(rows)
     same = ['system', 'protocol', 'split', 'space', 'metric', 'image_size']
     groups = [group for _, group in rows.groupby(same, sort=False, dropna=False)]

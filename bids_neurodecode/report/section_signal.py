@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from bids_neurodecode.bids.anatomy import anatomical_image
 from bids_neurodecode.bids.description import read_json
@@ -24,10 +26,6 @@ from bids_neurodecode.report.results import RESPONSES_ALONE, BetaResults, Partic
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
-
-if TYPE_CHECKING:
-    import nibabel as nib
-    import pandas as pd
 
 MAIN_MAPS = (
     'network_r', 'pearsonr', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',

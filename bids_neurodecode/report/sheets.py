@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -180,8 +181,6 @@ class Sheet:
         self, figure: Figure, values: FloatArray, paint: Paint, left: float, bottom: float
     ) -> None:
         """Draw axial slices through the voxels, those of all structures in grey."""
-        import nibabel as nib
-
         axis_of = self.space.axis
         inside = axis_of.volume_mask
         places = tuple(axis_of.voxel[inside].T)

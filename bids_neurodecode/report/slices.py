@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +15,6 @@ from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
-    import nibabel as nib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,8 +26,6 @@ GAP, TITLE = 0.06, 0.17
 
 def canonical(image: nib.Nifti1Image) -> tuple[RealArray, npt.NDArray[np.float64]]:
     """Return the volume with axes nearest to right, anterior, superior, and its affine."""
-    import nibabel as nib
-
     turned = nib.as_closest_canonical(image)
     volume = np.asarray(turned.dataobj, dtype=np.float64)
     return volume.reshape(volume.shape[:3]), np.asarray(turned.affine, dtype=np.float64)

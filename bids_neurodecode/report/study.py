@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
@@ -36,9 +37,6 @@ from bids_neurodecode.report.style import collecting_later
 from bids_neurodecode.settings.study import PublishedSettings, StudySettings
 from bids_neurodecode.spaces import Form
 from bids_neurodecode.study import StudyPlan
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 OPTIMISTIC = (
     'The best variant is picked here by the scores that are shown, which were computed on '
@@ -475,12 +473,3 @@ def _flatten(values: Mapping[str, Any], before: str = '') -> list[tuple[str, Any
         else:
             found.append((f'{before}{key}', value))
     return found
-
-
-__all__ = [
-    'StudyResults',
-    'score_table',
-    'study_headline',
-    'varied_settings',
-    'write_study_report',
-]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.report.scores import metric_of, title_of
 from bids_neurodecode.report.study_scores import Summary
@@ -28,7 +29,6 @@ from bids_neurodecode.settings.study import AxisSettings, StudySettings
 from bids_neurodecode.typing import FloatArray
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.evaluation.paired import PairedDifference, paired_difference
@@ -15,9 +16,6 @@ from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report.results import ParticipantResults
 from bids_neurodecode.report.scores import is_baseline
 from bids_neurodecode.settings.study import StudySettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Unit = Literal['participants', 'stimuli', 'seeds']
 
@@ -216,8 +214,6 @@ def sample_scores(record: ParticipantResults, metrics: Sequence[str]) -> pd.Data
     metrics
         Which scores.
     """
-    import pandas as pd
-
     from bids_neurodecode.report.reader import Reader, read_table
 
     generation = record.generation
