@@ -107,12 +107,13 @@ def _memory(size: DataSize) -> float:
     What grows: the kernel of the images' mean responses (of trials where images are few) or, when
     it is gone, patterns of held-out trials for the brain correlation; and similarities of some
     held-out samples to the images of a fold or its library. Weights of networks are held twice
-    while they are read.
+    while they are read, and conditions of theirs of some images.
     """
     n_rows = size.n_stimuli if size.n_stimuli >= MANY_STIMULI else size.n_trials
     held_out = size.patterns_gb(size.n_trials // 5, 2) + size.patterns_gb(size.n_stimuli // 5, 4)
     grows = max(size.factor_of(n_rows), held_out) + 4 * size.block_gb + 2 * size.similarities_gb
-    return 0.25 + grows + 2 * size.networks_gb
+    conditions = min(size.n_stimuli, 1_360) * 2.6e-3 if size.networks_gb else 0.0  # then on disk
+    return 0.25 + grows + conditions + 2 * size.networks_gb
 
 
 @step(
