@@ -20,23 +20,6 @@ if TYPE_CHECKING:
 KEY = 'bids_neurodecode'
 """The one entry of the metadata: with more, safetensors writes them in a random order."""
 
-STREAMED_BYTES = 2**28
-"""Models of as much are written array by array."""
-_TYPES = {
-    '<f8': 'F64',
-    '<f4': 'F32',
-    '<f2': 'F16',
-    '|b1': 'BOOL',
-    '|u1': 'U8',
-    '|i1': 'I8',
-    '<i8': 'I64',
-    '<i4': 'I32',
-    '<i2': 'I16',
-    '<u8': 'U64',
-    '<u4': 'U32',
-    '<u2': 'U16',
-}
-
 T = TypeVar('T')
 
 NOT_OURS = '{file} is no model of this program ({reason}). Give one that it wrote.'
@@ -59,31 +42,8 @@ def save_arrays(
     from safetensors.numpy import save_file
 
     metadata = {KEY: json.dumps(description, sort_keys=True)}
-    if sum(each.nbytes for each in arrays.values()) >= STREAMED_BYTES:
-        _stream(path, arrays, metadata)
-        return
     contiguous = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
     save_file(contiguous, path, metadata)
-
-
-def _stream(
-    path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]
-) -> None:
-    """Write the same format array by array; safetensors itself copies all of them at once."""
-    header: dict[str, Any] = {'__metadata__': metadata}
-    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
-    end = 0
-    for name in names:
-        each = arrays[name]
-        start, end = end, end + each.nbytes
-        dtype = _TYPES[each.dtype.newbyteorder('<').str]
-        header[name] = {'dtype': dtype, 'shape': each.shape, 'data_offsets': (start, end)}
-    text = json.dumps(header).encode()
-    text += b' ' * (-len(text) % 8)
-    with path.open('wb') as stream:
-        stream.write(len(text).to_bytes(8, 'little') + text)
-        for name in names:
-            np.ascontiguousarray(arrays[name]).tofile(stream)
 
 
 def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:

@@ -28,10 +28,9 @@ def test_round_trip(tmp_path):
         np.testing.assert_array_equal(found[name], values)
 
 
-def test_large_models_are_written_array_by_array(tmp_path, monkeypatch):
+def test_types_and_strides_round_trip(tmp_path):
     from safetensors.numpy import load_file
 
-    monkeypatch.setattr(storage, 'STREAMED_BYTES', 0)
     rng = np.random.default_rng(0)
     types = ('?', 'u1', 'i1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8', 'f2', 'f4', 'f8')
     arrays = {kind: rng.integers(0, 9, (2, 3, 5)).astype(kind)[..., ::-1] for kind in types}
