@@ -323,7 +323,8 @@ def _participant(
         features = film_features(runs, folder, request.features)
         stimuli = _stimuli(runs, folder, features, needs_films=request.needs_films)
         paradigm = 'movie' if features else paradigm_of(stimuli, task)
-        if paradigm == 'movie' and not features and _as_images(runs, folder, request):
+        of_each = features and '{film}' in (request.features or '{film}')
+        if paradigm == 'movie' and not of_each and _as_images(runs, folder, request):
             paradigm = 'images'
             noted = (*runs[0].notes, CLIPS.format(n=len(stimuli), label=label))
             runs = (replace(runs[0], notes=noted), *runs[1:])

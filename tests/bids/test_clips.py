@@ -72,6 +72,13 @@ def test_other_films_are_films(clips, design, paradigm):
     assert clips(**design).paradigm == paradigm
 
 
+def test_one_table_of_features_for_all_is_of_images(clips, tmp_path):
+    table = tmp_path / 'all.tsv'
+    table.write_text('stim_file\tx\na.mp4\t1\nb.mp4\t2\nc.mp4\t3\n')
+    person = clips(features=str(table))
+    assert (person.paradigm, [*person.features.values()]) == ('images', [table])
+
+
 def test_a_damaged_clip_is_refused_by_its_name(make_dataset, datasets):
     data = make_dataset(stimuli=('a.png',), n_volumes=40)
     for name in ('a.mp4', 'b.mp4'):
