@@ -32,7 +32,7 @@ side it is, and p moves by 1/21."""
 DRAWN = ('ci_low', 'ci_high', 'difference_low', 'difference_high')
 ONE_DRAW = 0.02
 """Ends of intervals lie between two of 20 bootstrap draws, each of a few hundredths."""
-SCORES = ('value', 'chance', 'ceiling', 'difference')
+SCORES = ('value', 'chance', 'ceiling', 'difference', 'identification_2way')
 ONE_PENALTY = 0.01
 """Each voxel has the penalty that predicts it best in folds of training: of two that do so as
 well rounding takes one. Its correlation then moves by some thousandths (seen with
