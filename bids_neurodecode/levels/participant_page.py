@@ -28,7 +28,7 @@ from bids_neurodecode.report.build import (
     pages_beside,
     write_page,
 )
-from bids_neurodecode.report.facts import drawn_of, held_out_of, without_counts
+from bids_neurodecode.report.facts import drawn_of, held_out_of, shows_clips, without_counts
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults, StageResults
 from bids_neurodecode.report.section_data import data_section
@@ -167,7 +167,7 @@ def _what_was_done(reader: Reader) -> str:
     shown = {
         'movie': 'saw films',
         'conditions': f'was in {_n_conditions(results)} conditions',
-    }.get(results.paradigm, 'saw single images')
+    }.get(results.paradigm, 'saw short films' if shows_clips(results) else 'saw single images')
     aim = {
         'encoding': 'predicts the brain responses from what was shown',
         'movie': 'relates the films to the brain responses',

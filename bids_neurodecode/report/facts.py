@@ -161,11 +161,12 @@ class Facts:
             pipelines=' and '.join(dict.fromkeys(filter(None, map(_maker, makers)))),
             simulated=any('simulated' in json.dumps(each).lower() for each in descriptions)
             or any('simulated' in record.bids_name.lower() for record in records),
-            clips=any(_shows_clips(record) for record in records),
+            clips=any(shows_clips(record) for record in records),
         )
 
 
-def _shows_clips(record: ParticipantResults) -> bool:
+def shows_clips(record: ParticipantResults) -> bool:
+    """Tell whether the trials of a participant showed short films in the place of images."""
     if record.paradigm != 'images' or record.trials is None or not record.trials.is_file():
         return False
     shown = read_table(record.trials)
