@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,13 +17,14 @@ from bids_neurodecode.bids.anatomy import anatomical_image
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain
-from bids_neurodecode.report.build import Block, Fold, Plot, Table, Text, Viewer
-from bids_neurodecode.report.cortex import HOW, can_turn, plot_cortex, surface_viewer
+from bids_neurodecode.report.build import Block, Fold, Table, Text, Viewer
+from bids_neurodecode.report.cortex import can_turn, surface_viewer
 from bids_neurodecode.report.landmarks import REACH, SOURCE, label_voxels
+from bids_neurodecode.report.mapblocks import MapBlocks
 from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.regions import regions_table, regions_text
 from bids_neurodecode.report.results import RESPONSES_ALONE, BetaResults, ParticipantResults
-from bids_neurodecode.report.sheets import Sheet, where_shown
+from bids_neurodecode.report.sheets import Sheet
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
 
@@ -34,10 +35,6 @@ MAIN_MAPS = (
 """Maps that say most of what was found, the foremost first."""
 N_MAIN = 2
 """How many of them are shown; the others are folded."""
-LOWER_TSNR = (
-    ' It is lower in the selected voxels because responses to stimuli, for which they were '
-    'selected, add to the standard deviation over time. This is no sign of worse data.'
-)
 RELIABILITY = (
     'Reliability: {n:,} of {of:,} voxels ({share}) were selected for their agreement over '
     'repeats. In their median, stimuli can explain {high:.0f} % of the variance of the written '
@@ -60,15 +57,6 @@ AGREEMENT = {
 NOT_REPEATED = (
     'No film was shown twice, and no other participant of the call saw the same films, so that '
     'the reliability of the responses is not known.'
-)
-SELECTION = brain.MapSpec(
-    'The voxels that were selected',
-    'voxels selected (%)',
-    'Share of the voxels of the mask through the depth of the cortex that were selected: pale, '
-    'none; dark, all.',
-    'YlOrBr',
-    high=100.0,
-    scale=100.0,
 )
 CEILINGS = frozenset({'noiseceiling', 'noisenormalized'})
 """Maps that rest on a noise ceiling."""
@@ -142,15 +130,11 @@ LEFT_OUT = (
     ' Voxels that the network does not take have no value (0 in the file): they are left out of '
     'the map, the median and the distribution.'
 )
-SLICES = ' Slices run from the bottom to the top of the mask (z in mm); left is left.'
-RIGHT = (
-    ' Right panel: distribution over the voxels of the {of} (grey){selected}, dashed: {medians}.'
-)
 
 
 def brain_section(reader: Reader) -> tuple[Block, ...]:
     """Show where in the brain: the main maps, regions and a viewer; the other maps are folded."""
-    results, name = reader.results, reader.name
+    results = reader.results
     maps = {key: path for key, path in results.maps.items() if path.exists()}
     mask = analysis_mask(results)
     if mask is None or not maps:
@@ -159,6 +143,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     background = None if results.mean_bold is None else load_map(results.mean_bold)
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
     atlas = load_map(maps['dseg']) if 'dseg' in maps else None
+    draw = MapBlocks(mask, background, sheet, reader.name)
     specs = brain.MAPS | maps_of_extension(results.system, maps)
     main = [key for key in MAIN_MAPS if key in maps][:N_MAIN] or [
         x for x in ('tsnr',) if x in maps
@@ -181,21 +166,19 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         if spec.of == 'network' and results.network is not None:
             used, whose = None, LEFT_OUT
             drawn = _voxels_alone(image, load_map(results.network.voxels))
-        blocks.append(
-            _map_block(key, drawn, spec, mask, background, used, name, sheet, borders, whose)
-        )
+        blocks.append(draw.on_slices(key, drawn, spec, used, borders, whose))
         if results.in_mni and spec.glass:
-            folded += _whole_brain(key, image, spec, mask, name, main)
+            folded.append(draw.whole_brain(key, image, spec, on_cortex=key in main))
         if key in main and (sheet is None or can_turn(sheet)):
             blocks.append(_viewer(reader, key, image, spec, mask, sheet))
     if selected is not None:
-        folded.append(_selection_block(results, selected, mask, background, name, sheet))
+        rule = '' if results.voxels is None else results.voxels.rule
+        folded.append(draw.selection(selected, rule))
         if results.in_mni:
-            folded += _selection_on_cortex(selected, mask, name)
+            folded += draw.selection_on_cortex(selected)
     shown = [*_where_decoded(results, maps), *shown, *_regions(reader, maps, mask)]
     if atlas is not None:
-        names = region_names(maps['dseg'])
-        folded.append(_atlas_block(atlas, names, mask, background, name, sheet))
+        folded.append(draw.atlas(atlas, region_names(maps['dseg'])))
     more = (Fold('More maps: cortex, glass brains, signal, fits, voxels selected', tuple(folded)),)
     return (*shown, *(more if folded else ()))
 
@@ -620,143 +603,6 @@ def reliability_text(results: ParticipantResults) -> str:
         return ''
     r, high = np.quantile(values, [0.5, 0.95])
     return SHARED.format(n=values.size, r=r, high=high)
-
-
-def _map_block(
-    key: str,
-    image: nib.Nifti1Image,
-    spec: brain.MapSpec,
-    mask: nib.Nifti1Image,
-    background: nib.Nifti1Image | None,
-    selected: nib.Nifti1Image | None,
-    name: Callable[[str, str], str],
-    sheet: Sheet | None = None,
-    regions: nib.Nifti1Image | None = None,
-    more: str = '',
-) -> Plot:
-    figure = brain.plot_map(
-        image,
-        spec,
-        mask=mask,
-        background=background,
-        selected=selected,
-        sheet=sheet,
-        regions=regions,
-    )
-    inside = np.asarray(mask.dataobj) > 0
-    volume = np.asarray(image.dataobj)
-    values = volume[inside & np.isfinite(volume)]
-    unit = ' %' if spec.scale == 100 else ''
-    middle = ''
-    if values.size:
-        middle = f'median {spec.scale * np.median(values):.3g}{unit} over {values.size} voxels'
-    if selected is not None and values.size:
-        used = volume[inside & (np.asarray(selected.dataobj) > 0) & np.isfinite(volume)]
-        if used.size:
-            middle += f', {spec.scale * np.median(used):.3g}{unit} over the {used.size} selected'
-    comment = ''
-    if key == 'tsnr' and selected is not None and values.size:
-        lower = bool(used.size) and np.median(used) < np.median(values)
-        comment = LOWER_TSNR if lower else ''
-    right = RIGHT.format(
-        of=spec.of,
-        selected='' if selected is None else ' and those selected (blue)',
-        medians='median' if selected is None else 'medians',
-    )
-    where = (SLICES if sheet is None else where_shown(sheet, values.size)) + right
-    if regions is not None and sheet is not None and sheet.meshes:
-        where += ' Grey lines: borders of the atlas.'
-    caption = f'{spec.title}: {middle}. {spec.how_to_read}{more}{comment}{where}'
-    kind = 'slices' if sheet is None else 'surfaces'
-    return Plot(name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')
-
-
-def _whole_brain(
-    key: str,
-    image: nib.Nifti1Image,
-    spec: brain.MapSpec,
-    mask: nib.Nifti1Image,
-    name: Callable[[str, str], str],
-    main: Collection[str],
-) -> list[Block]:
-    """Show a map in MNI space as a whole: the main ones on the cortex, others through glass."""
-    figure = plot_cortex(image, spec, mask=mask) if key in main else None
-    if figure is None:
-        return [_glass_block(key, image, spec, mask, name)]
-    alt = f'{spec.title} on the inflated cortex.'
-    return [Plot(name(f'{key}cortex', 'map'), figure, f'{spec.title} on the cortex. {HOW}', alt)]
-
-
-def _glass_block(
-    key: str,
-    image: nib.Nifti1Image,
-    spec: brain.MapSpec,
-    mask: nib.Nifti1Image,
-    name: Callable[[str, str], str],
-) -> Plot:
-    caption = (
-        f'{spec.title} seen through a glass brain in MNI space: for each line of sight the '
-        'strongest voxel is shown, and only the strongest tenth of all voxels.'
-    )
-    figure = brain.plot_glass(image, spec, mask=mask)
-    return Plot(name(f'{key}glass', 'map'), figure, caption, f'{spec.title}, glass brain.')
-
-
-def _selection_block(
-    results: ParticipantResults,
-    selected: nib.Nifti1Image,
-    mask: nib.Nifti1Image,
-    background: nib.Nifti1Image | None,
-    name: Callable[[str, str], str],
-    sheet: Sheet | None,
-) -> Plot:
-    n = int((np.asarray(selected.dataobj) > 0).sum())
-    rule = '' if results.voxels is None else f' Rule: {results.voxels.rule.rstrip(".")}.'
-    caption = (
-        f'The {n} voxels that were selected (orange) over the mean BOLD image; white line: edge '
-        f'of the mask.{rule}'
-    )
-    if sheet is not None:
-        where = where_shown(sheet, n, alone=True)
-        caption = f'The {n} voxels that were selected (orange).{where}{rule}'
-    figure = brain.plot_selection(selected, mask=mask, background=background, sheet=sheet)
-    kind = 'voxels on slices' if sheet is None else 'voxels on surfaces'
-    return Plot(name('selected', 'mask'), figure, caption, f'{n} selected {kind}.')
-
-
-def _selection_on_cortex(
-    selected: nib.Nifti1Image, mask: nib.Nifti1Image, name: Callable[[str, str], str]
-) -> list[Block]:
-    """Show which voxels in MNI space were used on the cortex; nothing where none reaches it."""
-    figure = plot_cortex(selected, SELECTION, mask=mask)
-    if figure is None:
-        return []
-    caption = f'{SELECTION.title} on the cortex. {SELECTION.how_to_read} {HOW}'
-    return [
-        Plot(name('selectedcortex', 'mask'), figure, caption, f'{SELECTION.title} on the cortex.')
-    ]
-
-
-def _atlas_block(
-    labels: nib.Nifti1Image,
-    names: Mapping[int, str],
-    mask: nib.Nifti1Image,
-    background: nib.Nifti1Image | None,
-    name: Callable[[str, str], str],
-    sheet: Sheet | None,
-) -> Plot:
-    regions = np.unique(np.asarray(labels.dataobj))
-    n = int((regions > 0).sum())
-    named = sheet is None and brain.have_own_colors(regions[regions > 0])
-    colours = 'each in the colour of the legend' if named else 'colours only tell neighbours apart'
-    caption = (
-        f'The {n} regions of the atlas on the grid of the data; {colours}. Regions that do not '
-        'follow the grey matter point to a wrong space.'
-    )
-    figure = brain.plot_parcels(
-        labels, mask=mask, background=background, sheet=sheet, names=names if named else None
-    )
-    return Plot(name('atlas', 'dseg'), figure, caption, f'Atlas of {n} regions on slices.')
 
 
 def _times_to_peak(image: nib.Nifti1Image, results: ParticipantResults) -> nib.Nifti1Image:
