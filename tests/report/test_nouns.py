@@ -23,6 +23,7 @@ from bids_neurodecode.report.build import (
     Verdicts,
     Viewer,
     reworded,
+    write_page,
 )
 from bids_neurodecode.report.scores import read_metrics
 from bids_neurodecode.report.section_scores import score_table
@@ -87,8 +88,11 @@ def test_all_words_of_a_page_but_names(form, one, many):
     assert links.entries == (('voxels', Path('voxels.tsv')),)
 
 
-def test_volumes_keep_their_voxels():
+def test_volumes_keep_their_voxels(tmp_path):
     assert in_nouns('All voxels of the brain mask.', None) == 'All voxels of the brain mask.'
+    for form, said in ((None, 'All voxels of the brain mask.'), ('gifti', 'All vertices of the')):
+        write_page(page(), tmp_path / 'page.html', tmp_path / 'figures', form)
+        assert said in (tmp_path / 'page.html').read_text()
 
 
 def test_no_table_of_scores_speaks_of_voxels_elsewhere(tmp_path):
