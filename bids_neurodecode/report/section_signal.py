@@ -528,7 +528,8 @@ def scored_ceiling_text(results: ParticipantResults) -> str:
         With its betas and voxels.
     """
     betas, voxels = results.betas, results.voxels
-    if betas is None or voxels is None or not results.fits_models or not _tuned_apart(betas):
+    of_images = results.system in {'reconstruction', 'encoding'}
+    if betas is None or voxels is None or not of_images or not _tuned_apart(betas):
         return ''
     if voxels.scored_ceiling is None:
         return NO_SCORED_CEILING

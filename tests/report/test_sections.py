@@ -203,6 +203,7 @@ def test_a_decoder_says_where_its_voxels_lie(results: ParticipantResults, tmp_pa
     known = replace(person, voxels=VoxelResults(9, 5, 'a rule', (5,), scored_ceiling=0.4321))
     told = 'stimuli can explain 43 % of the variance of averages of held-out trials (median of '
     assert told in reliability_text(known)
+    assert 'betas that are scored' not in reliability_text(replace(known, system='conditions'))
     # of the betas that are written themselves all repeats tell
     same = replace(known, betas=BetaResults('B', 'native', 'training'))
     assert 'betas that are scored' not in reliability_text(same)
