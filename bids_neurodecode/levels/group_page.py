@@ -38,6 +38,7 @@ from bids_neurodecode.report.build import (
 from bids_neurodecode.report.cortex import HOW, plot_cortex
 from bids_neurodecode.report.facts import Facts, drawn_of
 from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
+from bids_neurodecode.report.pagehead import recovered
 from bids_neurodecode.report.reader import Reader, reading
 from bids_neurodecode.report.results import ParticipantResults, common_form
 from bids_neurodecode.report.section_group import (
@@ -67,7 +68,6 @@ from bids_neurodecode.report.verdicts import (
     DECODED,
     FINAL,
     differences,
-    recovered,
     score_verdict,
     test_of,
     worse_verdicts,

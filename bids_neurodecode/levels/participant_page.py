@@ -10,7 +10,7 @@ from typing import Any
 
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.models.generators import shown_name
-from bids_neurodecode.report import scores, verdicts
+from bids_neurodecode.report import pagehead, provisos, scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods_of
 from bids_neurodecode.report.build import (
     Block,
@@ -140,22 +140,22 @@ def _summary(reader: Reader) -> tuple[Block, ...]:
         confidence = 0.95 if reader.config is None else reader.config.evaluation.confidence
         n_folds = None if results.split is None else results.split.n_folds
         sure = not results.leaks
-        head = verdicts.make_headline(row, confidence, n_folds, sure=sure, metrics=reader.metrics)
+        head = pagehead.make_headline(row, confidence, n_folds, sure=sure, metrics=reader.metrics)
         blocks.append(head)
         told = verdicts.verdicts_of_page(reader.metrics, confidence, guides)
-        lines = [*verdicts.beside_headline(told, row, confidence)]
+        lines = [*pagehead.beside_headline(told, row, confidence)]
     reliability = reliability_text(results)
     lines += [
-        verdicts.split_verdict(results),
-        verdicts.series_verdict(results),
-        verdicts.betas_verdict(results),
-        verdicts.tuning_verdict(results),
-        verdicts.voxel_verdict(results),
+        provisos.split_verdict(results),
+        provisos.series_verdict(results),
+        provisos.betas_verdict(results),
+        provisos.tuning_verdict(results),
+        provisos.voxel_verdict(results),
         *(Verdict('info', text) for text in (where_text(results), reliability) if text),
-        verdicts.motion_verdict(reader.motion),
-        verdicts.warning_verdict(results),
+        provisos.motion_verdict(reader.motion),
+        provisos.warning_verdict(results),
     ]
-    found, n_leaks = verdicts.with_leaks(results, lines), len(results.leaks)
+    found, n_leaks = provisos.with_leaks(results, lines), len(results.leaks)
     parts = (found[:n_leaks], found[n_leaks:])
     above, below = ((Verdicts(part),) if part else () for part in parts)
     intro = Text((_what_was_done(reader),))

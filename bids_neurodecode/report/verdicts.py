@@ -1,47 +1,33 @@
-"""What the numbers say, in plain words: the headline of a page and its lines of judgement."""
+"""What scores and their differences say, in plain words: lines of judgement."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from bids_neurodecode.evaluation.metrics import REFERENCE, TRUE_TARGETS, Metric
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
-from bids_neurodecode.report.build import Headline, Tone, Verdict
-from bids_neurodecode.report.facts import without_counts
-from bids_neurodecode.report.quality import FD_LIMIT, RunMotion
+from bids_neurodecode.report.build import Tone, Verdict
 from bids_neurodecode.report.scores import (
     ENCODED,
     NETWORKS,
-    PIXELS,
     headline,
     identified,
     is_baseline,
-    judge_of,
     kin_of,
     metric_of,
     model_name,
     name_with_space,
-    no_ceiling,
     of_final_images,
     page_headline,
     title_of,
     write_p,
-    write_score,
 )
-from bids_neurodecode.report.style import percent
-from bids_neurodecode.text import span_of
 
-if TYPE_CHECKING:
-    from bids_neurodecode.report.results import ParticipantResults
-
-MOVED_SHARE = 0.2
-"""Share of moved volumes above which motion is called a caution."""
 AT_ONCE = 3
 """Comparisons that come out worse which are named at once; more of them are folded."""
 ALPHA = 0.05
@@ -52,40 +38,6 @@ INCLUDES = 'interval includes chance: no claim'
 DISAGREE_SHORT = 'p and interval disagree: no claim'
 WHOLE = (BETTER, WORSE, NEITHER, INCLUDES, DISAGREE_SHORT)
 """What is said of a score in a few words where there is no more to say."""
-IMAGERY = (
-    'Held out were imagined images, and nothing that is named as imagined is in training. Same '
-    'images, seen in training: the score says how well imagining one of them is told from '
-    'imagining another, not whether images that were never seen can be read from imagery.'
-)
-NEW = {
-    'imagery-unseen': 'Held out were imagined images that were not seen in training; nothing '
-    'named as imagined is in training. The score says how well images that are new to the model '
-    'are told apart when they are imagined.',
-    'stimulus': 'The test stimuli were never seen in training.',
-    'film': 'Whole films were held out: no test film was seen in training.',
-    'cluster': 'Out of distribution: whole clusters of images that are alike in feature space '
-    'were held out, so that no test image has a near neighbour in training. Scores say how far a '
-    'model generalises, and are lower as a rule than for images held out at random.',
-    'category': 'Out of distribution: whole categories of images were held out, so that nothing '
-    'of the kind of a test image was seen in training. Scores say how far a model generalises, '
-    'and are lower as a rule than for images held out at random.',
-}
-"""What splits by these allow one to say."""
-IN_TIME = (
-    '{why}. The rest of the same films trains the models. Training and held-out volumes share '
-    'films and runs, and with them drift, arousal and scenes: the score does not say how well new '
-    'films would be predicted or decoded.'
-)
-"""Of films cut in time; ``why`` says where."""
-GIVEN_FILMS = (
-    'No moment of a film is in both training and test. Whether other parts of the same films, or '
-    'the same runs, are in training is as the split was given.'
-)
-NAMED_FAR = (
-    'By its name, the given split {name} is out of distribution: its test images are meant to be '
-    'unlike those of training. Scores are lower as a rule than for images held out at random.'
-)
-_NAMED_FAR = re.compile(r'(ood|cluster)([_-]|$)')  # as LAION-fMRI calls its splits
 TESTS = {
     'labels': 'held-out labels permuted within {blocks}, models as fitted',
     'refit': 'all labels permuted, models refitted',
@@ -106,8 +58,6 @@ STAGES = {
     'final': 'the second stage (final images)',
 }
 """What the spaces of reconstructions are called."""
-
-
 FINAL = 'Final reconstructions. {text}'
 DECODED = 'Decoded features. {text}'
 """What lines are about, on pages of images that were made."""
@@ -119,34 +69,6 @@ KIN = (
     ' This network is of the family of {guides}, which had a part in the images, and was trained '
     'on the same photographs (ImageNet): it is no independent judge.'
 )
-RECOVERED = {
-    (True, True): (
-        'Images are told apart by their reconstructions: by what a network sees in them, and by '
-        'colours and layout.'
-    ),
-    (False, True): 'Colours and layout are recovered; shapes and objects are not shown to be.',
-    (True, False): 'What a network sees in images is recovered in part; colours and layout are '
-    'not shown to be.',
-    (False, False): 'No image is shown to be recovered, neither by what a network sees in it nor '
-    'by colours and layout.',
-}
-"""Whether images are recovered, by whether features of the judge and pixels beat chance."""
-JUDGE = "the protocol's first network without a part in the images, whatever it scores"
-PIXELS_ALONE = (
-    ' No network that had no part in them judged: pixels see colours and layout, not what an '
-    'image shows.'
-)
-OTHER_BETAS = (
-    'Scores are of betas of model {scored}, chosen within the training trials. The betas that are '
-    'written, the final model and maps of noise ceilings are of model {written}, chosen on all '
-    'trials, held-out ones included.'
-)
-SERIES = (
-    'Held-out runs took part in one thing: the series of all runs decide {what}. They know when '
-    'trials were, not what was shown. No held-out trial chose a voxel{choices} or trained a model '
-    'that is scored.'
-)
-"""What was fitted on the series of held-out runs, and what was not."""
 COMES_OUT = {
     'model better': 'better than',
     'model worse': 'worse than',
@@ -154,150 +76,6 @@ COMES_OUT = {
     'not tested': 'not tested against',
 }
 """What is said of several comparisons, by what each of them shows."""
-OF_FEATURES = ' This is of decoded features, before any image is made.'
-
-
-def make_headline(
-    row: pd.Series[Any],
-    confidence: float,
-    n_folds: int | None,
-    *,
-    sure: bool = True,
-    metrics: pd.DataFrame | None = None,
-) -> Headline:
-    """Turn the main row of the metrics table into the number at the head of the page.
-
-    Parameters
-    ----------
-    row
-        Of the metrics table.
-    confidence
-        Of the interval, such as .95.
-    n_folds
-        How many folds the score is over; None: not known.
-    sure
-        Whether it may be called good: not where tests were seen in training.
-    metrics
-        The whole metrics table: of images, pixels are told beside a network.
-    """
-    name = str(row['metric'])
-    metric = metric_of(name)
-    known = math.isfinite(row['chance'])
-    facts = [('chance', write_score(name, float(row['chance'])) if known else 'not known')]
-    facts += _ceilings(pd.DataFrame([row]) if metrics is None else metrics, row)
-    if math.isfinite(row['ci_low']) and math.isfinite(row['ci_high']):
-        low, high = (write_score(name, float(row[key])) for key in ('ci_low', 'ci_high'))
-        facts.append((f'{100 * confidence:g} % confidence interval', f'{low} to {high}'))
-    if math.isfinite(row['p']):
-        test = test_of(row)
-        facts.append((f'p ({test})' if test else 'p', write_p(float(row['p']))))
-    found = score_verdict(row, confidence)
-    if sure or found.tone != 'good':
-        facts.append(('shows', found.short))
-    if math.isfinite(row['n']):
-        what = 'samples' if row['protocol'] == 'in-sample' else 'held-out samples'
-        what = 'voxels' if name.startswith(('voxel', 'noise')) else what
-        facts.append((what, f'{row["n"]:.0f}'))
-    if math.isfinite(row['n_units']):
-        facts.append((f'independent {row["units"]}', f'{row["n_units"]:.0f}'))
-    if n_folds is not None:
-        facts.append(('folds', str(n_folds)))
-    decoded = row['system'] == 'reconstruction' and row['space'] not in {'initial', 'final'}
-    model = str(row['model'])
-    if decoded and model == 'ridge':
-        model = 'ridge regression from voxels to image features'
-    facts.append(('model', model_name(model, str(row['space']))))
-    if row['space'] == 'final' and name in NETWORKS:
-        facts.append(('judge', JUDGE))
-    label = title_of(row) + (f'. {metric.meaning}' if metric.meaning else '')
-    if row['space'] == 'final':
-        rows = pd.DataFrame([row]) if metrics is None else of_final_images(metrics)
-        label = recovered(rows, row, confidence, sure=sure)
-    if decoded and name.startswith('identification'):
-        label += OF_FEATURES
-    return Headline(write_score(name, float(row['value'])), label, tuple(facts))
-
-
-def _ceilings(metrics: pd.DataFrame, row: pd.Series[Any]) -> list[tuple[str, str]]:
-    """Return the ceiling of a score, or why there is none; beside a mean of voxels the median."""
-    name = str(row['metric'])
-    ceiling = write_score(name, float(row['ceiling']))
-    if row['ceiling'] > 0:
-        return [('noise ceiling', ceiling)]
-    # why is said once, above the tables of scores
-    why = no_ceiling(row, repeated=bool((metrics['ceiling'] >= 0).any())).partition(':')[0]
-    same = metrics['metric'] == 'voxel_r_median'
-    for key in ('model', 'space', 'protocol', 'split'):
-        same &= metrics[key] == row[key]
-    if name != ENCODED or not same.any():
-        return [('ceiling', why)]
-    value, ceiling = (
-        write_score(name, float(metrics[key][same].iloc[0])) for key in ('value', 'ceiling')
-    )
-    known = bool(metrics['ceiling'][same].iloc[0] > 0)
-    median = f'{value}, noise ceiling {ceiling}' if known else value
-    return [('ceiling', why), ('median over voxels', median)]
-
-
-def recovered(
-    rows: pd.DataFrame, row: pd.Series[Any], confidence: float = 0.95, *, sure: bool = True
-) -> str:
-    """Say whether images are recovered: by the network that heads the page, and by pixels.
-
-    Parameters
-    ----------
-    rows
-        Two-way scores of the final images of the model.
-    row
-        The one of them that heads the page.
-    confidence
-        Coverage of the intervals.
-    sure
-        Whether a score may be called good: not where tests were seen in training.
-    """
-    same = (rows['metric'] == PIXELS) & (rows['protocol'] == row['protocol'])
-    beside = rows[same].iloc[:1] if row['metric'] in NETWORKS else rows.iloc[:0]
-    both = [row, *(pixels for _, pixels in beside.iterrows())]
-    shown = [score_verdict(each, confidence).short for each in both]
-    told = [
-        f'in {write_score(str(each["metric"]), float(each["value"]))} of pairs by '
-        f'{judge_of(each)}'
-        f'{f" ({short})" if sure or short != BETTER else ""}'
-        for each, short in zip(both, shown, strict=True)
-    ]
-    text = f'Final reconstructions are told from those of other images {" and ".join(told)}'
-    text += f'; chance is {write_score(str(row["metric"]), float(row["chance"]))}.'
-    if row['metric'] == PIXELS:
-        text += PIXELS_ALONE
-    if len(both) == 1 or not sure or 'not tested' in shown:
-        return text
-    network, pixels = (short == BETTER for short in shown)
-    return f'{RECOVERED[network, pixels]} {text}'
-
-
-def beside_headline(
-    lines: Sequence[Verdict], row: pd.Series[Any], confidence: float
-) -> list[Verdict]:
-    """Return what lines say beyond the headline, which has the score with its interval and p.
-
-    Parameters
-    ----------
-    lines
-        From :func:`verdicts_of_page`.
-    row
-        That heads the page.
-    confidence
-        Of its interval, such as .95.
-    """
-    first, *rest = lines
-    said = score_verdict(row, confidence, tested=row['space'] != 'final')
-    if said.short not in WHOLE:
-        return [first, *rest]  # it says what is lacking
-    more = first.text.partition(said.text)[2].strip()
-    if not more:
-        return rest
-    text = f'{title_of(row)}: {more[0].lower()}{more[1:]}'
-    return [Verdict('info', FINAL.format(text=text)), *rest]
 
 
 def verdicts_of_page(
@@ -788,133 +566,3 @@ def _uncompared(other: pd.Series[Any], row: pd.Series[Any]) -> Verdict:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def split_verdict(results: ParticipantResults) -> Verdict | None:
-    """Say what the way of holding out allows one to claim."""
-    if results.split is None:
-        return None
-    if results.conditions is not None:
-        return Verdict(
-            'info',
-            f'Whole {results.split.by}s were held out. The same conditions are in training and '
-            'test: the score says how well these are told apart, not whether what tells them '
-            'apart holds for other items of their kind.',
-        )
-    if results.split.by == 'imagery':
-        return Verdict('caution', IMAGERY)
-    if results.split.repeats_cross:
-        return Verdict(
-            'caution',
-            f'Whole {results.split.by}s were held out, but the same stimuli occur in training and '
-            'test: the score says how well stimuli that were seen before are told apart, not how '
-            'well new ones can be decoded.',
-        )
-    tone: Tone = 'good'
-    text = NEW.get(results.split.by, 'No stimulus occurs in both training and test.')
-    of_films = results.paradigm == 'movie'
-    if of_films and results.split.by == 'time':
-        why = results.split.why.rstrip('.') or 'parts of every film were held out'
-        tone, text = 'caution', IN_TIME.format(why=f'{why[:1].upper()}{why[1:]}')
-    elif _NAMED_FAR.match(results.split.protocol):
-        tone, text = 'info', NAMED_FAR.format(name=results.split.protocol)
-    elif of_films and results.split.by == 'given':
-        tone, text = 'info', GIVEN_FILMS
-    return Verdict(tone, text)
-
-
-def with_leaks(
-    results: ParticipantResults, lines: Sequence[Verdict | None]
-) -> tuple[Verdict, ...]:
-    """Say first, in red, what of the test was seen in training; then nothing is called good.
-
-    Parameters
-    ----------
-    results
-        Says what of the test was seen in training.
-    lines
-        Verdicts; None is left out.
-    """
-    verdicts = [line for line in lines if line is not None]
-    if results.leaks:
-        verdicts = [replace(x, tone='info') if x.tone == 'good' else x for x in verdicts]
-    return (*(Verdict('bad', leak) for leak in results.leaks), *verdicts)
-
-
-def tuning_verdict(results: ParticipantResults) -> Verdict | None:
-    """Warn where test trials took part in tuning the betas."""
-    betas = results.betas
-    if betas is None or betas.tuning != 'all' or betas.model not in {'C', 'D'}:
-        return None
-    if not results.fits_models:
-        return None  # nothing was tested; the warnings say what follows for tests
-    return Verdict(
-        'caution',
-        'Noise components and fractions of the betas were chosen on all trials, test trials '
-        'included (as GLMsingle does); scores may be slightly too good.',
-    )
-
-
-def series_verdict(results: ParticipantResults) -> Verdict | None:
-    """Say what of estimating betas was fitted on held-out runs, and what was not."""
-    betas = results.betas
-    if betas is None or betas.model not in {'B', 'C', 'D'} or results.split is None:
-        return None
-    what, choices = 'the response shape of each voxel', ''
-    if {betas.model, *betas.fold_models} & {'C', 'D'}:
-        what += ' and the noise pool (components are those of each run itself)'
-        choices = (
-            ', a number of noise components, a fraction' if betas.tuning == 'training' else ''
-        )
-    return Verdict('info', SERIES.format(what=what, choices=choices))
-
-
-def betas_verdict(results: ParticipantResults) -> Verdict | None:
-    """Warn where scores are of other betas than maps, ceilings and the final model."""
-    betas = results.betas
-    if betas is None or not {*betas.fold_models} - {betas.model}:
-        return None
-    scored = ' and '.join(sorted({*betas.fold_models}))
-    return Verdict('caution', OTHER_BETAS.format(scored=scored, written=betas.model))
-
-
-def motion_verdict(runs: Sequence[RunMotion]) -> Verdict | None:
-    """Judge head motion over all runs."""
-    if not runs:
-        return None
-    n_steps = sum(len(run.displacement) - 1 for run in runs)
-    mean = sum(run.mean * (len(run.displacement) - 1) for run in runs) / n_steps
-    moved = sum(run.share_moved * (len(run.displacement) - 1) for run in runs) / n_steps
-    most = max(runs, key=lambda run: run.maximum)
-    text = (
-        f'Mean framewise displacement {mean:.2f} mm, at most {most.maximum:.1f} mm '
-        f'({most.label}); {percent(moved)} of the volumes moved more than {FD_LIMIT:g} mm (up to '
-        f'{percent(MOVED_SHARE)} count as good).'
-    )
-    return Verdict('caution' if moved > MOVED_SHARE else 'good', text)
-
-
-def voxel_verdict(results: ParticipantResults) -> Verdict | None:
-    """Say how many voxels were used, by the final model and for the scores."""
-    voxels = results.voxels
-    if voxels is None:
-        return None
-    share = percent(voxels.n_selected / voxels.n_mask) if voxels.n_mask else 'none'
-    final = f'{voxels.n_selected} of {voxels.n_mask} voxels of the mask ({share})'
-    rule = without_counts(voxels.rule).rstrip('.')
-    if not voxels.n_scored:
-        return Verdict('info', f'{final}: {rule}.')
-    return Verdict(
-        'info',
-        f'Scores are of {span_of(voxels.n_scored)} voxels, selected on the training samples of '
-        f'each fold. Maps show {final}, selected on all samples for the final model, which is '
-        f'not scored. The rule of both: {rule}.',
-    )
-
-
-def warning_verdict(results: ParticipantResults) -> Verdict | None:
-    """Point to the warnings."""
-    n = len(results.warnings)
-    if not n:
-        return None
-    return Verdict('caution', f'The run gave {n} warning{"s" * (n > 1)}, listed below.')

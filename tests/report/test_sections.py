@@ -13,6 +13,7 @@ import pytest
 from bids_neurodecode.levels.participant_page import _crashes
 from bids_neurodecode.report import scores
 from bids_neurodecode.report.build import Block, Fold, Heading, Plot, Table, Text
+from bids_neurodecode.report.provisos import betas_verdict, series_verdict
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import (
     BetaResults,
@@ -30,7 +31,6 @@ from bids_neurodecode.report.section_signal import (
     reliability_text,
     where_text,
 )
-from bids_neurodecode.report.verdicts import betas_verdict, series_verdict
 from tests.report.conftest import AFFINE, SHAPE, make_mask, save
 from tests.report.test_verdicts import compared, table
 

@@ -10,6 +10,8 @@ import pytest
 from bids_neurodecode.evaluation.metrics import METRICS, Score, scores_table
 from bids_neurodecode.levels.headlines import _lines
 from bids_neurodecode.report import scores
+from bids_neurodecode.report.pagehead import OF_FEATURES, PIXELS_ALONE, make_headline
+from bids_neurodecode.report.provisos import motion_verdict, split_verdict, voxel_verdict
 from bids_neurodecode.report.quality import RunMotion
 from bids_neurodecode.report.results import SplitResults, VoxelResults
 from bids_neurodecode.report.section_scores import (
@@ -25,17 +27,11 @@ from bids_neurodecode.report.verdicts import (
     FINAL,
     INCLUDES,
     NEITHER,
-    OF_FEATURES,
-    PIXELS_ALONE,
     WHY_LATENTS,
     differences,
-    make_headline,
-    motion_verdict,
     score_verdict,
-    split_verdict,
     verdicts_of,
     verdicts_of_page,
-    voxel_verdict,
     worse_verdicts,
 )
 
