@@ -133,7 +133,7 @@ def study_headline(results: StudyResults) -> str:
     if metric is None:
         return ''
     found = results.of_metric(metric)
-    values = '; '.join(f'{s.label}: {scores.write_score(metric, s.mean)}' for s in found)
+    values = '; '.join(f'{s.label}: {_over_seeds(s)}' for s in found)
     n = max(s.n_participants for s in found)
     chance = scores.write_score(metric, found[0].chance)
     return in_nouns(
@@ -141,6 +141,15 @@ def study_headline(results: StudyResults) -> str:
         f'{chance}): {values}.',
         results.form,
     )
+
+
+def _over_seeds(summary: Summary) -> str:
+    """Write a mean, and how far it differs from seed to seed."""
+    mean = scores.write_score(summary.metric, summary.mean)
+    if not math.isfinite(summary.seed_spread):
+        return mean
+    spread = scores.write_score(summary.metric, summary.seed_spread)
+    return f'{mean} (SD over {summary.n_seeds} seeds {spread})'
 
 
 def write_study_report(results: StudyResults, html: Path, figures_dir: Path) -> None:
@@ -235,7 +244,12 @@ def _scores(results: StudyResults) -> tuple[Block, ...]:
         'Mean over participants (their seeds averaged first), with single results as pale dots '
         'and one standard deviation either way.'
         if settings.axes
-        else 'Each participant.'
+        else 'Each participant'
+        + (
+            ', with one standard deviation over seeds either way.'
+            if len(settings.seeds) > 1
+            else '.'
+        )
     )
     metric = str(results.first_metric)
     alt = '; '.join(

@@ -154,6 +154,7 @@ def test_the_spread_over_seeds_is_within_participants(tmp_path):
     assert found.seed_spread == pytest.approx(0.02 / np.sqrt(2))
     assert found.spread == pytest.approx(np.std([0.14, 0.2], ddof=1))
     assert summary_table(results)['sd_seeds'].tolist() == [found.seed_spread]
+    assert study_headline(results).endswith('all: 0.170 (SD over 3 seeds 0.014).')
     row = seed_table(results).rows[0]
     assert row == (
         'all',
