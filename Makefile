@@ -39,7 +39,7 @@ demo: setup
 # fast ones first, so that most faults are seen within minutes
 test: test-fast
 	@# a file's tests in one process: the runs that they share are made once
-	$(BIN)/python -m pytest $(REPEATABLE) -n 2 --dist loadfile -m slow
+	$(BIN)/python -m pytest $(REPEATABLE) -n 2 --dist loadfile --durations=25 -m slow
 
 # what to run while writing
 test-fast: setup
@@ -88,7 +88,7 @@ mutants: setup
 # the rooms that compute under other kernels: another generation of processors, two threads
 test-kernels: setup
 	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 NPY_DISABLE_CPU_FEATURES="AVX512F AVX512CD AVX512_SKX AVX2 FMA3" ONEDNN_MAX_CPU_ISA=SSE41 \
-	  $(BIN)/python -m pytest $(REPEATABLE) -q --timeout 1800 -m 'not slow' $(addprefix tests/,evaluation explain models signals stimuli systems) tests/test_samples.py
+	  $(BIN)/python -m pytest $(REPEATABLE) -q --timeout 1800 -m 'not slow' $(addprefix tests/,api evaluation explain levels models signals simulate stimuli systems validation) tests/test_samples.py
 
 $(VENV)/.docs: $(STAMP)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
