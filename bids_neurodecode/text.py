@@ -30,6 +30,10 @@ def span_of(values: Sequence[float], unit: str = '') -> str:
     return f'{low}{unit}' if low == high else f'{low} to {high}{unit}'
 
 
+FOR_PROGRAMMERS = '; use sys.set_int_max_str_digits()'
+"""What Python advises where a number has thousands of digits."""
+
+
 def one_line(said: object) -> str:
     r"""Return what an error (or anything else) says, in one line; the kind of a silent error.
 
@@ -38,7 +42,8 @@ def one_line(said: object) -> str:
     >>> one_line(ValueError('no such\n  voxel')), one_line(KeyError())
     ('no such voxel', 'KeyError')
     """
-    return ' '.join(str(said).split()) or type(said).__name__
+    text = ' '.join(str(said).split()) or type(said).__name__
+    return text.partition(FOR_PROGRAMMERS)[0]
 
 
 MEANT = {
