@@ -46,8 +46,9 @@ nitpick_ignore_regex = [
     (r'py:.*', r'bids_neurodecode\..*T(_co|_contra)?'),
     # nor are functions inside of annotations, by which settings are read
     (r'py:.*', r'bids_neurodecode\.settings\w*\._\w+'),
-    # nor are classes of one module alone
+    # nor are classes of one module alone, and the grid that a private field of betas holds
     (r'py:class', r'bids_neurodecode\..*\._\w+'),
+    (r'py:class', r'bids_neurodecode\.api\.grids\.Grid'),
 ]
 
 myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath', 'fieldlist']

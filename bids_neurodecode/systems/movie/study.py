@@ -76,7 +76,7 @@ class NetworkStudy:
     scores
         Rows of the metrics table.
     curves
-        Learning curves: as :class:`~bids_neurodecode.models.training.Training` has them, and
+        Learning curves: as :class:`~bids_neurodecode.models.trainingsettings.Training` has them, and
         ``fold``.
     network
         Of the first fold.
