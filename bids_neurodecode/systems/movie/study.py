@@ -76,8 +76,8 @@ class NetworkStudy:
     scores
         Rows of the metrics table.
     curves
-        Learning curves: as :class:`~bids_neurodecode.models.trainingsettings.Training` has them, and
-        ``fold``.
+        Learning curves: as :class:`~bids_neurodecode.models.trainingsettings.Training` has
+        them, and ``fold``.
     network
         Of the first fold.
     columns
