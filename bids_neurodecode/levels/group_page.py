@@ -80,7 +80,7 @@ KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
 """Columns that make two rows of the metrics tables of two participants the same score."""
 
 COUNTS = brain.MapSpec(
-    'Participants whose voxel was used',
+    'Participants in whom the voxel was selected',
     'number of participants',
     'Voxels that pass the selection in many participants carry the analysis; those of one alone '
     'may be chance.',

@@ -176,7 +176,7 @@ def _what_was_done(reader: Reader) -> str:
         'well they agree',
         'conditions': 'tells from the brain responses which condition it was, and how conditions '
         'differ',
-    }.get(results.system, 'tells from the brain responses what was shown')
+    }.get(results.system, 'decodes from the brain responses what was shown')
     n_trials = sum(run.n_trials for run in results.runs)
     minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
     # a film is no trial, though its row in the events is counted as one

@@ -36,7 +36,7 @@ RECOVERED = {
     'by colours and layout.',
 }
 """Whether images are recovered, by whether features of the judge and pixels beat chance."""
-JUDGE = "the protocol's first network without a part in the images, whatever it scores"
+JUDGE = 'the first network of a fixed list that had no part in the images, whatever it scores'
 PIXELS_ALONE = (
     ' No network that had no part in them judged: pixels see colours and layout, not what an '
     'image shows.'

@@ -58,11 +58,11 @@ OTHER_BETAS = (
     'trials, held-out ones included.'
 )
 SERIES = (
-    'Held-out runs took part in one thing: the series of all runs decide {what}. They know when '
-    'trials were, not what was shown. No held-out trial chose a voxel{choices} or trained a model '
-    'that is scored.'
+    'Held-out trials took part in one thing: the series of all runs decide {what}, by when trials '
+    'were and not by what they showed. No held-out trial chose a voxel{choices} or trained '
+    'a model that is scored.'
 )
-"""What was fitted on the series of held-out runs, and what was not."""
+"""What was fitted on the series of all runs, and what was not."""
 
 
 def split_verdict(results: ParticipantResults) -> Verdict | None:
@@ -181,7 +181,7 @@ def voxel_verdict(results: ParticipantResults) -> Verdict | None:
         return Verdict('info', f'{final}: {rule}.')
     return Verdict(
         'info',
-        f'Scores are of {span_of(voxels.n_scored)} voxels, selected on the training samples of '
+        f'Scores use {span_of(voxels.n_scored)} voxels, selected on the training samples of '
         f'each fold. Maps show {final}, selected on all samples for the final model, which is '
         f'not scored. The rule of both: {rule}.',
     )

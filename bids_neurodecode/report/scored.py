@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 HOW_TO_READ = (
     'True images above their reconstructions: the best, the median and the worst by {metric} '
-    '(below each). What looks alike in all columns was not read from the brain.'
+    '(below each). What all reconstructions share comes from what made them.'
 )
 
 

@@ -36,7 +36,7 @@ SOURCES = {
 }
 HOW_TO_READ = (
     'Shown, the initial reconstruction (first stage), the final one (second stage){retrieved}: '
-    '{chosen}. Made from {source}. What looks alike in all columns was not read from the brain. '
+    '{chosen}. Made from {source}. What all reconstructions share comes from the generator. '
     'Click an image to enlarge it, and again to go back.'
 )
 RANKED = 'the best, the median and the worst by {score}'
@@ -200,8 +200,8 @@ def frames(reader: Reader) -> Gallery | None:
             baseline = f' The mean training frame scores {value} on average.'
     caption = (
         'Held-out frames as shown, above those reconstructed from the measured responses: the '
-        f'best, the median and the worst by {title}.{baseline} What looks alike in all columns '
-        'was not read from the brain. The films are in the folder stimuli/.'
+        f'best, the median and the worst by {title}.{baseline} What all reconstructions '
+        'share comes from the network. The films are in the folder stimuli/.'
     ) + _no_order(reader, 'frame_ssim')
     roles = ('Shown', 'Reconstructed')
     chosen = _chosen(examples['kind'])
@@ -259,10 +259,10 @@ def retrieved(reader: Reader) -> Gallery | None:
     order = '' if row is None else _no_order(reader, str(row['metric']))
     caption = (
         'Images that were shown, each above the training image whose features are most similar '
-        'to the decoded ones. The rank below is of another list: the place of the image shown '
-        'among the held-out candidates (1 is best; ties by similarity), by which samples are '
-        f'ordered.{order} {NEVER_SAME if new else ""}Click an image to enlarge it, and again to '
-        'go back.'
+        'to the decoded ones. Below, and what samples are ordered by: where the image shown comes '
+        'among the held-out candidates, 1 being the most similar to the decoded features (ties by '
+        f'similarity).{order} {NEVER_SAME if new else ""}'
+        'Click an image to enlarge it, and again to go back.'
     )
     small = {name: _at_most(image, pictures.THUMBNAIL) for name, image in images.items()}
     plot = reader.plot(

@@ -289,9 +289,9 @@ def _region_table(key: str, rows: pd.DataFrame, note: str) -> Table:
         shows = _shown(row) if tested else ()
         cells.append((*own, *shows, f'{row["n"]:.0f}', f'{row["n_voxels"]:.0f}'))
     caption = (
-        f'{spec.title} by region, in whatever space each participant is: mean over participants '
-        f'of the median over the voxels of the region. n: participants who have the region; '
-        'voxels: median of their number.'
+        f'{spec.title} by region, each participant in the space of their own data: mean over '
+        'participants of the median over the voxels of the region. n: participants who have the '
+        'region; voxels: median of their number.'
     )
     if tested:
         caption += (

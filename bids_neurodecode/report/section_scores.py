@@ -80,14 +80,15 @@ PAIRED = (
     'score less than it.'
 )
 WHY_NO_CLAIM = (
-    ' p compares with these shuffled pairs. The interval is wider: some images score high beside '
-    'anything, others low, so that it can include chance however small p is. Nothing is claimed '
-    'then. Claims come from two-way scores, where such differences between images cancel.'
+    ' p is for these images alone (they are compared with shuffled pairs of themselves), the '
+    'interval is for others like them, too: some images score high beside anything, others low. '
+    'Where the two disagree nothing is claimed. Claims come from two-way scores, where such '
+    'differences between images cancel.'
 )
 SIZES = (
     'Images were made at {made} x {made} pixels. To be compared, they and the images shown are '
     'brought to {scored} x {scored} pixels (scores by pixels) or to the size that a network '
-    'takes. No score is of details finer than {made} x {made} pixels can show.'
+    'takes. Scores tell of detail down to {made} x {made} pixels and no finer.'
 )
 TABLES = 'What the tables show: columns, drawings, intervals, p, chance and ceilings'
 DECODED = 'Which image was shown? Decoded features', '{model} from voxels to image features'

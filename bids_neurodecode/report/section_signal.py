@@ -65,8 +65,7 @@ CEILING = (
     'and mapped'
 )
 CEILING_APART = (
-    '. Scores are of betas of model {scored} that were tuned without the held-out trials, other '
-    'ones in each fold'
+    '. Scores are of betas of model {scored} that were tuned without the held-out trials'
 )
 DIVIDED = (
     '. Ceilings in tables of scores are of these betas, where held-out stimuli are repeated; '
@@ -75,7 +74,7 @@ DIVIDED = (
 SCORED_CEILING = (
     ' Of the betas that are scored, which were tuned without the held-out trials, stimuli can '
     'explain {ceiling:.0f} % of the variance of averages of held-out trials (median of {voxels}; '
-    'by the repeats of held-out stimuli alone, by which nothing was chosen).'
+    'from held-out stimuli alone; nothing was chosen by them).'
 )
 CHOSEN, ALL_VOXELS = 'voxels chosen by training trials', 'all voxels'
 NO_SCORED_CEILING = (

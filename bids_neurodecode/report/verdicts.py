@@ -58,11 +58,13 @@ STAGES = {
     'final': 'the second stage (final images)',
 }
 """What the spaces of reconstructions are called."""
+LIMITED = 'the generator and this judge limit the score, more than what was decoded does.'
 FINAL = 'Final reconstructions. {text}'
 DECODED = 'Decoded features. {text}'
 """What lines are about, on pages of images that were made."""
 BY_FEATURES = (
-    'This judge is the features that the linear decoder predicts, whatever guided the images.'
+    'These features are what the linear decoder was trained to predict, so that they are no '
+    'independent judge.'
 )
 GUIDE = ' This network had a part in the images itself, as in published tables.'
 KIN = (
@@ -157,7 +159,7 @@ def _beside_truth(metrics: pd.DataFrame, row: pd.Series[Any]) -> str:
     if not metric.better(float(row['value']) - value):
         return f'{says}.'
     if _side(float(row['ci_low']), float(row['ci_high']), value, metric) == 0:
-        return f'{says}, which lies within the interval: no difference is shown.'
+        return f'{says}, which lies within the interval: {LIMITED}'
     return f'{says}, less than the model: they are no ceiling.'
 
 

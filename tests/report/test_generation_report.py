@@ -21,7 +21,7 @@ from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults, ParticipantResults
 from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
-from bids_neurodecode.report.verdicts import BY_FEATURES, verdicts_of_images
+from bids_neurodecode.report.verdicts import BY_FEATURES, LIMITED, verdicts_of_images
 from bids_neurodecode.systems.examples import draw_examples
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import tells_images_apart
 from bids_neurodecode.systems.reconstruction.report import (
@@ -166,7 +166,7 @@ def test_what_ranks_the_images_is_judged_beside_what_is_possible(
     ('truth', 'says'),
     [
         (0.9, ' score 90.0 %.'),
-        (0.6, ' score 60.0 %, which lies within the interval: no difference is shown.'),
+        (0.6, ' score 60.0 %, which lies within the interval: ' + LIMITED),
         (0.4, ' score 40.0 %, less than the model: they are no ceiling.'),
     ],
 )

@@ -372,7 +372,7 @@ def test_the_list_of_worse_scores_begins_with_the_model_that_was_not_compared(tm
 def test_voxels_of_scores_and_of_the_final_model_are_both_said(build, tmp_path):
     results = replace(build(tmp_path), voxels=VoxelResults(2566, 561, 'repeats agree', (520, 527)))
     text = voxel_verdict(results).text
-    assert text.startswith('Scores are of 520 to 527 voxels, selected on the training samples')
+    assert text.startswith('Scores use 520 to 527 voxels, selected on the training samples')
     assert '561 of 2566 voxels of the mask (21.9 %), selected on all samples' in text
     alone = voxel_verdict(replace(results, voxels=VoxelResults(90, 9, 'the regions')))
     assert alone.text == '9 of 90 voxels of the mask (10.0 %): the regions.'
@@ -484,12 +484,12 @@ def test_chance_that_depends_on_images_and_wide_intervals_are_explained(tmp_path
     own = {'metric': 'ssim_2d', 'ci_low': 0.4, 'ci_high': 0.6}
     said = ' '.join(tables_guide(table(tmp_path, own)).paragraphs)
     assert 'Chance of SSIM is what the same images score beside the true images of other' in said
-    assert 'it can include chance however small p is' in said
+    assert 'Where the two disagree nothing is claimed' in said
     alone = ' '.join(
         tables_guide(table(tmp_path, own | {'ci_low': None, 'ci_high': None})).paragraphs
     )
     assert 'Chance of SSIM is what' in alone
-    assert 'The interval is wider' not in alone
+    assert 'p is for these images alone' not in alone
     final = {'space': 'final'}
     rows = table(tmp_path, final | {'metric': 'pixcorr'}, final | {'metric': 'pixel_2way'})
     assert scores.headline_first(rows)['metric'].tolist() == ['pixel_2way', 'pixcorr']
