@@ -37,6 +37,7 @@ RECOVERED = {
 }
 """Whether images are recovered, by whether features of the judge and pixels beat chance."""
 JUDGE = 'the first network of a fixed list that had no part in the images, whatever it scores'
+SAMPLES = {'in-sample': 'samples', 'repeat-average': 'held-out averages over repeats'}
 PIXELS_ALONE = (
     ' No network that had no part in them judged: pixels see colours and layout, not what an '
     'image shows.'
@@ -82,7 +83,7 @@ def make_headline(
     if sure or found.tone != 'good':
         facts.append(('shows', found.short))
     if math.isfinite(row['n']):
-        what = 'samples' if row['protocol'] == 'in-sample' else 'held-out samples'
+        what = SAMPLES.get(str(row['protocol']), 'held-out samples')
         what = 'voxels' if name.startswith(('voxel', 'noise')) else what
         facts.append((what, f'{row["n"]:.0f}'))
     if math.isfinite(row['n_units']):
