@@ -285,7 +285,7 @@ def methods(
             return named(*texts, *paragraphs('ceilings'), *software)
         texts += paragraphs('selection', config=config, rule=rule, form=form, facts=facts)
     tests = {'movie': 'films_statistics', 'conditions': 'conditions_statistics'}
-    statistics = paragraphs(tests.get(paradigm, 'statistics'), config=config)
+    statistics = paragraphs(tests.get(paradigm, 'statistics'), config=config, facts=facts)
     fitted = _models(config, paradigm, recipe, generator, facts)
     return named(*texts, *fitted, *statistics, *software)
 

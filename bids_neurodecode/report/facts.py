@@ -74,6 +74,8 @@ class Facts:
         Of the series.
     held_out
         What was held out, how often.
+    by, n_folds
+        As in ``split.by``, where that holds of all; the most folds of any (0: not known).
     protocol, why
         How it is called, and why it was split so, where that holds of all.
     rules
@@ -101,6 +103,8 @@ class Facts:
     space: str
     resolution: str
     held_out: str
+    by: str
+    n_folds: int
     protocol: str
     why: str
     rules: tuple[str, ...]
@@ -144,6 +148,8 @@ class Facts:
             space=' and '.join(_each(records, lambda record: record.space or 'native')),
             resolution=' or '.join(_each(records, lambda record: record.resolution)),
             held_out=held_out_of(splits),
+            by=_one(split.by for split in splits),
+            n_folds=max((split.n_folds for split in splits), default=0),
             protocol=_one(split.protocol for split in splits),
             why=_one(f'{split.why[:1].upper()}{split.why[1:]}'.rstrip('.') for split in splits),
             rules=tuple(dict.fromkeys(without_counts(each.rule) for each in voxels)),

@@ -282,6 +282,24 @@ def test_methods_of_films_say_what_was_held_out_of_them() -> None:
     assert 'trials' not in text.split('were held out')[0]
 
 
+@pytest.mark.parametrize(
+    ('by', 'n_folds', 'says', 'lacks'),
+    [
+        ('stimulus', 1, 'units (stimuli), with', 'train each other'),
+        ('stimulus', 5, 'over stimuli, widened where folds train each other', 'where runs were'),
+        ('run', 6, 'of held-out samples within runs, models', 'flips of their signs'),
+        ('category', 3, 'units (stimuli, or runs where runs were held out)', 'units (runs)'),
+    ],
+)
+def test_statistics_are_told_for_what_was_held_out(
+    by: str, n_folds: int, says: str, lacks: str
+) -> None:
+    one = record('01', split=SplitResults(by, 'x', n_folds, repeats_cross=by == 'run'))
+    text = ' '.join('\n'.join(methods_of([one], build_config({}))).split())
+    assert says in text
+    assert lacks not in text
+
+
 def test_old_records_say_less_and_nothing_wrong() -> None:
     bare = record('01', split=SplitResults('run', 'leave-one-out', 2, True), resolution='')
     text = '\n'.join(methods_of([bare], build_config({})))
