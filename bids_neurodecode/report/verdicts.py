@@ -59,6 +59,9 @@ STAGES = {
 }
 """What the spaces of reconstructions are called."""
 LIMITED = 'the generator and this judge limit the score, more than what was decoded does.'
+MEAN_IMAGE = 'baseline-mean-image'
+ALWAYS_CHANCE = 'scores chance whatever is shown: the test against chance is that comparison'
+CHANCE_SHORT = 'is chance'
 FINAL = 'Final reconstructions. {text}'
 DECODED = 'Decoded features. {text}'
 """What lines are about, on pages of images that were made."""
@@ -75,6 +78,7 @@ COMES_OUT = {
     'model better': 'better than',
     'model worse': 'worse than',
     'no difference shown': 'no difference shown from',
+    CHANCE_SHORT: 'tested against chance, which is what one image for all scores:',
     'not tested': 'not tested against',
 }
 """What is said of several comparisons, by what each of them shows."""
@@ -479,6 +483,8 @@ def difference_verdict(
     scored = f'{metric.write(value)} against {metric.write(float(other["value"]))}'
     own = name_with_space(str(other['compared_model']), str(other['compared_space']))
     what = f'{title_of(other)}, {own}: {scored}'
+    if _scores_chance(other):
+        return Verdict('info', f'{what}, {name}, which {ALWAYS_CHANCE}.', short=CHANCE_SHORT)
     gap = f'difference {metric.write_difference(difference)}'
     side = _side(low, high, 0.0, metric)
     if side is None and not math.isfinite(p):
@@ -498,6 +504,13 @@ def difference_verdict(
         return Verdict('info', f'{what}, {name}: {DISAGREE} ({numbers}).', short=DISAGREE_SHORT)
     text = f'{what}: no difference shown from {name} ({numbers}).'
     return Verdict('info', text, short='no difference shown')
+
+
+def _scores_chance(other: pd.Series[Any]) -> bool:
+    """Tell whether a row is of one image for all, by which none can be told apart."""
+    of_images = str(other['metric']).endswith('_2way') and other['model'] == MEAN_IMAGE
+    made = str(other['compared_space']) in STAGES
+    return bool(of_images and made and math.isclose(other['value'], other['chance'], abs_tol=1e-9))
 
 
 def _compared_value(metrics: pd.DataFrame, other: pd.Series[Any]) -> float:

@@ -57,7 +57,7 @@ def test_a_row_holds_the_model_its_baselines_the_truth_and_the_ceiling(tmp_path:
     metrics = table(
         tmp_path,
         {'ci_low': 0.51, 'ci_high': 0.67, 'p': 0.001, 'ceiling': 0.9, 'n': 60},
-        compared(value=0.5, difference=0.05, **TESTED),
+        compared(value=0.5 - 1e-6, difference=0.05, **TESTED),
         compared(model='baseline-nearest', value=0.6, difference=-0.066),
         {'model': 'reference-true-latents', 'value': 0.8},
         {'model': 'ridge', 'space': 'initial', 'value': 0.4, 'compared_model': 'ridge',
@@ -97,8 +97,8 @@ def test_a_comparison_with_another_model_is_not_that_with_the_main_one(tmp_path:
     metrics = table(
         tmp_path,
         {'model': 'banded', 'value': 0.7},
-        compared(value=0.5, difference=-0.2, compared_model='ridge', **TESTED),
-        compared(value=0.5, difference=0.2, compared_model='banded', **TESTED),
+        compared(value=0.49, difference=-0.2, compared_model='ridge', **TESTED),
+        compared(value=0.49, difference=0.2, compared_model='banded', **TESTED),
         compared(model='baseline-x', value=0.5, difference=0.2, compared_model='ridge', **TESTED),
     )
     row = columns_of(score_table(metrics, metrics))

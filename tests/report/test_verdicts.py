@@ -28,6 +28,7 @@ from bids_neurodecode.report.verdicts import (
     INCLUDES,
     NEITHER,
     WHY_LATENTS,
+    difference_verdict,
     differences,
     score_verdict,
     verdicts_of,
@@ -166,7 +167,7 @@ def test_a_correlation_of_nothing_is_no_success(tmp_path):
 
 def test_few_units_are_not_tested(tmp_path):
     few = {'n_units': 4, 'units': 'runs'}
-    metrics = table(tmp_path, few, compared(value=0.5, difference=0.034, **few))
+    metrics = table(tmp_path, few, compared(value=0.49, difference=0.034, **few))
     first, second = verdicts_of(metrics, metrics.iloc[0])
     assert 'not tested: 4 runs, 6 are needed' in first.text
     assert 'not tested: 4 runs, 6 are needed' in second.text
@@ -187,7 +188,7 @@ def test_baselines_are_compared_not_subtracted(tmp_path, difference, low, high, 
         tmp_path,
         {'ci_low': 0.41, 'ci_high': 0.67, 'p': 0.2},
         compared(
-            value=0.5, difference=difference, difference_low=low, difference_high=high,
+            value=0.49, difference=difference, difference_low=low, difference_high=high,
             difference_p=p,
         ),
     )  # fmt: skip
@@ -197,6 +198,21 @@ def test_baselines_are_compared_not_subtracted(tmp_path, difference, low, high, 
     assert f'{100 * difference:+.1f} points' in verdict.text
     assert '20 stimuli' in verdict.text
     assert len(comparison_table(metrics, metrics).rows) == 1
+
+
+def test_one_image_for_all_is_chance_and_not_compared_again(tmp_path):
+    """A second test of the same would say other things than that against chance."""
+    tested = {'difference_low': 0.01, 'difference_high': 0.06, 'difference_p': 0.01}
+    metrics = table(
+        tmp_path,
+        {'ci_low': 0.49, 'ci_high': 0.67, 'p': 0.01},
+        compared(value=0.5, difference=0.034, **tested),
+        compared(model='baseline-nearest', value=0.5, difference=0.034, **tested),
+    )
+    alone, other = (difference_verdict(metrics, metrics.iloc[k]) for k in (1, 2))
+    assert (alone.tone, alone.short) == ('info', 'is chance')
+    assert alone.text.endswith('the test against chance is that comparison.')
+    assert other.short == 'model better'
 
 
 def test_what_is_worse_elsewhere_stands_in_the_summary(tmp_path):
