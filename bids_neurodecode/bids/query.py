@@ -323,6 +323,7 @@ def _participant(
         features = film_features(runs, folder, request.features)
         stimuli = _stimuli(runs, folder, features, needs_films=request.needs_films)
         paradigm = 'movie' if features else paradigm_of(stimuli, task)
+        # one table for all films is no table of a film
         of_each = features and '{film}' in (request.features or '{film}')
         if paradigm == 'movie' and not of_each and _as_images(runs, folder, request):
             paradigm = 'images'

@@ -200,9 +200,12 @@ def _what_was_done(reader: Reader) -> str:
             'imagery': 'as imagined',
             'imagery-unseen': 'as imagined',
         }.get(by, f'by {by}')
+        voxels = results.voxels
+        chosen = voxels is None or voxels.n_scored or voxels.n_selected < voxels.n_mask
+        fitted = 'Voxels were selected and models fitted' if chosen else 'Models were fitted'
         text += (
-            f' Voxels were selected and models fitted on training samples, and judged on samples '
-            f'held out {how} ({results.split.protocol}).'
+            f' {fitted} on training samples, and judged on samples held out {how} '
+            f'({results.split.protocol}).'
         )
         held_out = held_out_of([results.split])
         text += f' {held_out[:1].upper()}{held_out[1:]}.' if held_out else ''
