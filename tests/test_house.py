@@ -9,6 +9,7 @@ from benchmarks.house import (
     PACKAGE,
     ROOT,
     circles,
+    code_lines,
     imports,
     modules,
     private_imports,
@@ -22,6 +23,30 @@ from benchmarks.house import (
 
 def test_no_modules_import_each_other():
     assert circles() == []
+
+
+def test_code_is_counted_without_docstrings_comments_and_blanks():
+    text = '''"""Of the module."""
+
+SIZE = 3
+"""Of a constant,
+over two lines."""
+TEXT = """a text that is used
+over two lines"""
+
+
+class Thing:
+    """Of a class."""
+
+    field: int = 1
+    """Of a field."""
+
+    def method(self):
+        """Of a method."""
+        # a comment
+        return 'a value'  # and one beside it
+'''
+    assert code_lines(text) == 3 + 1 + 1 + 2
 
 
 def unknown_imports(text, known):
