@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from statistics import median
 
 import networkx as nx
 
@@ -214,6 +215,85 @@ def undocumented(root: Path = ROOT) -> dict[str, int]:
     return dict(found)
 
 
+EQUATIONS = frozenset(
+    {
+        *('read_block', 'fit_scale_offset', 'explained_by', 'ncsnr', 'noise_ceiling', 'tsnr'),
+        *('align_to_clock', 'fir_design', 'fit_ridge', 'fit_banded', 'pearson_by_column'),
+        *('outcomes_2way', 'ssim_table', 'fdr', 'p_value', 'bootstrap_ci', 'max_statistic_p'),
+        'phase_surrogates',
+    }
+)
+"""Functions that hold an equation, from betas to the corrections of p values."""
+
+
+def _names(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield the names that a statement uses, annotations aside, each with an attribute or none."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            yield node.id, ''
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.value.id, node.attr
+        for field, value in ast.iter_fields(node):
+            if field not in {'annotation', 'returns'}:
+                children = value if isinstance(value, list) else [value]
+                waiting += [child for child in children if isinstance(child, ast.AST)]
+
+
+def _defined(root: Path) -> Iterator[tuple[str, ast.stmt, int]]:
+    """Yield what the top of each module defines, and what it counts on the way to an equation."""
+    for module, file in modules(root).items():
+        for line in tree_of(file).body:
+            if isinstance(line, ast.FunctionDef | ast.ClassDef):
+                yield f'{module}.{line.name}', line, 1
+            elif isinstance(line, ast.Assign | ast.AnnAssign):
+                for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
+                    yield f'{module}.{ast.unparse(target)}', line, 0
+
+
+def references(root: Path) -> nx.DiGraph:
+    """Return which functions and classes name which; a table between them is no hop of its own."""
+    defined = {name: (line, weight) for name, line, weight in _defined(root)}
+    imported = {
+        (module, alias.asname or alias.name): f'{node.module}.{alias.name}'
+        for module, file in modules(root).items()
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    graph = nx.DiGraph()
+    for user, (line, _) in defined.items():
+        module = user.rpartition('.')[0]
+        for name, attribute in _names(line):
+            near = f'{module}.{name}'
+            found = near if near in defined else imported.get((module, name), '')
+            for source in {found, f'{found}.{attribute}'} & defined.keys() - {user}:
+                graph.add_edge(user, source, weight=defined[source][1])
+    return graph
+
+
+def hops(root: Path) -> dict[str, int]:
+    """Return the fewest calls from the command line, participant level, to each equation.
+
+    Two more than from ``participant_level``, through which checks before the run do not lead.
+    """
+    start = f'{PACKAGE}.cli.levels.participant_level'
+    lengths = nx.single_source_dijkstra_path_length(references(root), start)
+    found: dict[str, int] = {}
+    for name, length in lengths.items():
+        room, equation = name.split('.')[1], name.rpartition('.')[2]
+        if equation in EQUATIONS and room in {'signals', 'models', 'evaluation'}:
+            found[equation] = min(length + 2, found.get(equation, length + 2))
+    return found
+
+
+def string_keys(tree: ast.AST) -> list[str]:
+    """Return the keys that something is looked up by, written as text, one for each look-up."""
+    slices = [node.slice for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+    return [x.value for x in slices if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+
+
 def longest_function(root: Path) -> tuple[int, str]:
     """Return the most lines of code that a function has, without its docstring, and where."""
     found = (0, '')
@@ -236,14 +316,22 @@ def measure(root: Path) -> dict[str, str]:
     for file, text in texts.items():
         code[room_of(file, root)] += code_lines(text)
     workflow = '\n'.join(text for file, text in texts.items() if '/workflow/' in str(file))
+    steps = [x for x in files if {'workflow', 'steps'} & {*x.relative_to(root).parts, x.stem}]
+    keys = [key for file in steps for key in string_keys(tree_of(file))]
+    calls = sorted(hops(root).values())
     length, where = longest_function(root)
-    tests = sum(len(x.read_text('utf-8').splitlines()) for x in (root / 'tests').rglob('*.py'))
+    tests: Counter[str] = Counter()
+    for file in (root / 'tests').rglob('*.py'):
+        tests[room_of(file, root)] += len(file.read_text('utf-8').splitlines())
+    sections = re.findall(r'^ *[A-Z][a-z]+\n *-{4,}$', '\n'.join(texts.values()), re.M)
     return {
         'files': str(len(texts)),
         'lines': str(sum(len(text.splitlines()) for text in texts.values())),
         'code': str(sum(code.values())),
         **{f'code in {room}': str(n) for room, n in sorted(code.items())},
-        'test lines': str(tests),
+        'test lines': str(sum(tests.values())),
+        **{f'test lines in {room}': str(n) for room, n in sorted(tests.items())},
+        'imports of modules of the package': str(sum(1 for _ in imports(root))),
         'circles of imports': str(len(circles(root))),
         'private imports': str(len(private_imports(root))),
         'Nipype specs': str(
@@ -251,6 +339,9 @@ def measure(root: Path) -> dict[str, str]:
         ),
         'connections by hand': str(len(re.findall(r'\.connect\(', workflow))),
         'Any in workflow': str(len(re.findall(r'\bAny\b', workflow))),
+        'look-ups by a string in workflow and steps': f'{len(keys)} of {len(set(keys))} keys',
+        'calls to an equation': f'{median(calls):g}, {calls[-1]} at most ({len(calls)} found)',
+        'sections of docstrings': str(len(sections)),
         'public functions of 2+ parameters without Parameters': str(
             sum(undocumented(root).values())
         ),

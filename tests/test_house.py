@@ -10,9 +10,11 @@ from benchmarks.house import (
     ROOT,
     circles,
     code_lines,
+    hops,
     imports,
     modules,
     private_imports,
+    string_keys,
     tree_of,
     undocumented,
     unguarded_json,
@@ -70,6 +72,23 @@ def test_what_scripts_import_is_there():
     } == set()
     moved = 'def run():\n    from bids_neurodecode.spaces import Nowhere'
     assert list(unknown_imports(moved, known)) == ['bids_neurodecode.spaces.Nowhere']
+
+
+def test_calls_to_an_equation_and_keys_of_text_are_counted(tmp_path):
+    texts = {
+        'cli/levels.py': f'from {PACKAGE}.cli.table import ALL as made\n'
+        'def participant_level(x: made):\n    made["fdr"]()',
+        'cli/table.py': f'from {PACKAGE}.evaluation import statistics\n'
+        'ALL = {"fdr": statistics.fdr}',
+        'evaluation/statistics.py': 'def fdr(): p_value()\ndef p_value(): ...',
+    }
+    for name, text in texts.items():
+        file = tmp_path / PACKAGE / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    # main, _run, participant_level, fdr, p_value: a table on the way is none
+    assert hops(tmp_path) == {'fdr': 3, 'p_value': 4}
+    assert string_keys(ast.parse('a["x"] + a["x"] + a[0] + a[b]')) == ['x', 'x']
 
 
 def test_nothing_private_is_imported():
