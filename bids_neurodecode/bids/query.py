@@ -1,4 +1,4 @@
-"""The door in: from folders to one record a run, a participant, a dataset."""
+"""The door in: from folders to one record per run, participant and dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found in a dataset: one record a run, a participant, a dataset.
+"""What was found in a dataset: one record per run, participant and dataset.
 
 Plain frozen data that the workflow can write as JSON and a person can read.
 """

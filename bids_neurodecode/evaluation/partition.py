@@ -67,7 +67,7 @@ def partition_variance(
     truth, full
         Responses, and their prediction from all spaces, (n_samples, n_voxels).
     without, alone
-        RealArray from all spaces but one, and from one only, by its name.
+        Predictions from all spaces but one, and from one only, by its name.
     units
         One label per sample; predictions of one unit (a stimulus) are exchanged together.
     n_permutations

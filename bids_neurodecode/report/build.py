@@ -1,9 +1,10 @@
 """Pages: sections of text, figures, tables and images, written as one self-contained HTML file.
 
-nireports assembles pages that load their style and scripts from content networks and link to
+nireports assembles pages that load their style and scripts from other servers and link to
 their figures, so a page is bare without a network and broken once it is moved. Its reportlets are
 used where they fit; the page itself is a template of our own with everything inside it. It needs
-no script, so its content policy forbids any: names from a dataset stay text whatever they hold.
+no script, so its content security policy forbids any: names from a dataset stay text, whatever
+they hold.
 """
 
 from __future__ import annotations

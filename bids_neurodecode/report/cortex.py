@@ -1,4 +1,4 @@
-"""Volumes of a template on the cortex of fsaverage5, and surfaces that can be turned about."""
+"""Volumes of a template on the cortex of fsaverage5, and surfaces that can be rotated."""
 
 from __future__ import annotations
 

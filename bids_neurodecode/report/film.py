@@ -1,4 +1,4 @@
-"""Film reportlets: how the network learned, what it reconstructs, and what it gains on ridge."""
+"""Film reportlets: how the network learned, what it reconstructs, and what it gains over ridge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What regions of the atlas score that are decoded by themselves."""
+"""Scores of regions of the atlas, each decoded by itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the workflow hands to the report: one record a participant, written as ``results.json``.
+"""What the workflow hands to the report: one record per participant, written as ``results.json``.
 
 The record holds paths and small facts, no arrays: the report reads the files that it shows, so
-that a page can be made again long after the run. Anything optional may be missing; the page then
+that a page can be regenerated long after the run. Anything optional may be missing; the page then
 says that it is.
 """
 

@@ -1,4 +1,4 @@
-"""Score reportlets: scores beside chance, ceiling and baselines; their null; what is confused."""
+"""Score reportlets: scores beside chance, ceiling and baselines; nulls; confusions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sections on what came out: scores with what to hold them against, and what was decoded."""
+"""Sections on the results: scores with chance, ceiling and baselines, and what was decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all systems share: three verbs, what they read of stimuli, and what judging gives back."""
+"""What all systems share: their protocol, features or images by stimulus, and evaluations."""
 
 from __future__ import annotations
 

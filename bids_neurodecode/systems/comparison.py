@@ -1,8 +1,8 @@
 """Is one model better than another? Rows of the metrics table, compared unit by unit.
 
 The system's model is compared with each baseline on the same held-out samples. Differences are
-averaged within independent units (stimuli, runs, blocks of time) and these are what interval and
-p value are over: trials of one image, or voxels, are never taken for independent evidence.
+averaged within independent units (stimuli, runs, blocks of time), over which the interval and the
+p value are computed: trials of one image, or voxels, never count as independent evidence.
 """
 
 from __future__ import annotations

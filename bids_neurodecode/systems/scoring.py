@@ -1,4 +1,4 @@
-"""Scores of outcomes over folds: intervals, permutations, and what they are paired by."""
+"""Scores over folds, their intervals and permutations, and which samples may be exchanged."""
 
 from __future__ import annotations
 

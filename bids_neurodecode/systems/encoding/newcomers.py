@@ -1,8 +1,8 @@
 """What a shared head is worth to a participant who had no part in it.
 
 Each participant in turn is the newcomer: the head is trained on the others, the newcomer's layer
-on a growing number of their own images, and both are judged on images that nobody's training
-held. Beside it stands ridge regression on the same images of the newcomer alone.
+on a growing number of their own images, and both are scored on images that were in nobody's
+training. The baseline is ridge regression on the same images of the newcomer alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""RealArray over participants and films that do not fit into memory: taken in part by part."""
+"""Statistics over participants and films that do not fit into memory, taken in part by part."""
 
 from __future__ import annotations
 

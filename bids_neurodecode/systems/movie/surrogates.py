@@ -1,14 +1,14 @@
 """The null of predicted responses to films: surrogates of the whole predicted series.
 
-A circular shift of a held-out part of a minute has hardly a handful of independent positions, and
-its null is far too narrow for series that are as slow as BOLD and as the features of films. Here
+Of a held-out part that lasts a minute there are hardly more than a handful of independent circular
+shifts, and their null is far too narrow for series as slow as BOLD and the features of films. Here
 the phases of the predicted series of the whole film are drawn anew (Theiler et al. 1992, Physica D
 58:77), the same for all voxels, which keeps its spectrum and what voxels have in common; then the
 held-out part is cut out, standardised and correlated as the predictions are.
 
-The smallest p is one over the number of surrogates, which over thousands of voxels no false
-discovery rate lets pass unless dozens of voxels reach it. Voxels that few surrogates reach are
-therefore compared with more of them (:data:`FEW`, :data:`MORE`).
+The smallest p is one over the number of surrogates. Over thousands of voxels it survives the
+correction for the false discovery rate only where dozens of voxels reach it, so voxels that few
+surrogates reach are compared with more of them (:data:`FEW`, :data:`MORE`).
 """
 
 from __future__ import annotations
