@@ -188,7 +188,7 @@ def shown_name(generator: str) -> str:
 def guides_of(generator: str) -> tuple[str, ...]:
     """Return the judges of protocols that guide a generator of published networks.
 
-    Runs under published protocols keep them, as published tables do (``used`` is without them).
+    Runs keep those of the package's recipes, as published tables do (``used`` is without them).
 
     Examples
     --------

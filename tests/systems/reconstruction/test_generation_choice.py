@@ -8,6 +8,7 @@ from PIL import Image
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.weights import find_entry
+from bids_neurodecode.systems.reconstruction.generation.published import PublishedGenerator
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     ALL_THERE,
     ASKED,
@@ -98,6 +99,42 @@ def test_a_run_without_a_judge_is_refused_before(tmp_path, extractor, network, r
         return
     with pytest.raises(ArgumentsError, match=r'cpu-1 has no network left .*: .*mobilenetv2 made'):
         check_generation(config, 'cpu', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('guides', 'encoder', 'says'),
+    [
+        ('["clip-vit-l-14"]', 'painter', 'judges nothing. Did you mean clip-vit-l14'),
+        ('[]', 'clip-vit-l14', 'it reads clip-vit-l14, which judges images: name it in guided_by'),
+        (
+            '["efficientnet-lite0", "efficientnet-lite2", "mobilenetv2"]',
+            'painter',
+            'left to compare',
+        ),
+        ('["efficientnet-lite2"]', 'painter', ''),
+    ],
+)
+def test_what_guides_a_recipe_of_one_s_own_judges_nothing(tmp_path, guides, encoder, says):
+    put(tmp_path, 'vdvae-imagenet64')
+    put(tmp_path, 'clip-vit-l14')
+    (tmp_path / 'painter').mkdir()
+    file = tmp_path / 'mine.toml'
+    file.write_text(
+        f"""title = "Mine"\nsource = "here"\nconditions = ["vision"]\nencoder = "{encoder}"
+        starts = false\nguided_by = {guides}\noracle = "none"\n[[stages]]
+        pipeline = "StableUnCLIPImg2ImgPipeline"\nweights = "painter"\nembeds = "image_embeds"
+        n_steps = 2\nguidance = 1.0"""
+    )
+    config = settings(generator=str(file), protocol='cpu-1')
+    if says:
+        with pytest.raises(ArgumentsError, match=says) as error:
+            check_generation(config, 'cpu', tmp_path)
+        assert '\n' not in str(error.value)
+        return
+    assert check_generation(config, 'cpu', tmp_path).name == str(file)
+    made = PublishedGenerator(None, None, None, name=str(file))
+    assert made.used == {'efficientnet-lite2'}
+    assert PublishedGenerator(None, None, None, name='stable-cascade').used == set()
 
 
 def test_further_pictures_are_looked_for_before(tmp_path):

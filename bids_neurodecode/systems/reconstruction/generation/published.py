@@ -15,6 +15,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.clip_targets import ClipTargets
 from bids_neurodecode.models.diffusion import DiffusionSettings, MemorySettings, VersatileDiffusion
+from bids_neurodecode.models.generators import ENDING, guides_of
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.models.vdvae import VDVAE, decode_latents, encode_images
 from bids_neurodecode.systems.reconstruction.generation.generators import (
@@ -76,8 +77,9 @@ class PublishedGenerator:
 
     @property
     def used(self) -> frozenset[str]:
-        """None of :mod:`.extras`; CLIP, which guides it, is a judge of the published tables."""
-        return frozenset()
+        """Those that a recipe of one's own names; CLIP is a judge of the published tables."""
+        own = self.name.endswith(ENDING)
+        return frozenset(guides_of(self.name)) if own else frozenset()
 
     @property
     def picture_size(self) -> int:

@@ -9,11 +9,19 @@ from pathlib import Path
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.evaluation.protocols import get_protocol, held_out
+from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol, held_out
 from bids_neurodecode.extras import PACKAGED, has_networks, has_packaged, packaged_files
-from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
+from bids_neurodecode.models.generators import (
+    BAD_RECIPE,
+    ENDING,
+    PipelineRecipe,
+    is_pipeline,
+    read_recipe,
+    shown_name,
+)
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import judges_of
+from bids_neurodecode.text import did_you_mean
 
 PRIOR_WEIGHTS = 'vdvae-imagenet64'
 PUBLISHED_WEIGHTS = (PRIOR_WEIGHTS, 'versatile-diffusion')
@@ -39,6 +47,8 @@ NO_OWN_WEIGHTS = (
     '("bids_neurodecode-tools weights list") nor a folder beside the recipe. Put them there, or '
     'correct the name.'
 )
+UNKNOWN_GUIDE = 'guided_by names {name!r}, which judges nothing.{near} There are: {names}'
+NOT_NAMED = 'it reads {name}, which judges images: name it in guided_by'
 NO_FOLDER = (
     'The folder of further images, {folder} (reconstruction.prior_pictures), {reason}. '
     'Give a folder with PNG or JPEG files, or leave the setting out.'
@@ -210,16 +220,35 @@ def check_generation(config: Config, device: str, weights_dir: Path | None) -> C
     used = {*judges_of(config.features.extractor)}
     if choice.name == 'small' and settings.match_network != 'none':
         used.add(settings.match_network)
-    held_out(get_protocol(settings.protocol), used)
     if is_pipeline(choice.name):
         from bids_neurodecode.models.pipelines import check_recipe
 
-        check_recipe(read_recipe(choice.name))
+        recipe = read_recipe(choice.name)
+        check_recipe(recipe)
+        _check_guides(choice.name, recipe)
+        if choice.name.endswith(ENDING):
+            used |= {*recipe.guided_by}
+    held_out(get_protocol(settings.protocol), used)
     if settings.regressor in REGIONAL and not config.atlas.given:
         raise ArgumentsError(NO_REGIONS.format(regressor=settings.regressor))
     if settings.prior_pictures is not None:
         further_pictures(Path(settings.prior_pictures))
     return choice
+
+
+def _check_guides(generator: str, recipe: PipelineRecipe) -> None:
+    """Check that a recipe names the networks of protocols that guide it, and nothing else."""
+    judges = {metric.network for protocol in PROTOCOLS.values() for metric in protocol.metrics}
+    named = {*recipe.guided_by}
+    reasons = [NOT_NAMED.format(name=name) for name in sorted(judges & {*recipe.weights} - named)]
+    reasons += [
+        UNKNOWN_GUIDE.format(
+            name=name, near=did_you_mean(name, judges), names=', '.join(sorted(judges))
+        )
+        for name in sorted(named - judges)
+    ]
+    if reasons:
+        raise ArgumentsError(BAD_RECIPE.format(file=generator, reason=reasons[0]))
 
 
 def further_pictures(folder: Path) -> list[Path]:
