@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.claims import ELSEWHERE, check_promise
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.headers import ELSEWHERE, check_promise
 from bids_neurodecode.tables import read_table
 from bids_neurodecode.text import one_line
 

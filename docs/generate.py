@@ -288,7 +288,7 @@ ROOMS = {
     'extras': 'Packages that can be left out',
     'bids': 'Datasets',
     'fetched': 'Files that were not fetched',
-    'claims': 'Files smaller than they claim',
+    'headers': 'Files smaller than they claim',
     'tables': 'Tables',
     'spaces': 'Surfaces, CIFTI and parcels',
     'algebra': 'Devices',

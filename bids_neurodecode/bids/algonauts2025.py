@@ -30,9 +30,9 @@ from bids_neurodecode.bids.request import Request, read_each
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.bids.stimuli import FILMS
-from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.spaces import Space
 from bids_neurodecode.stimuli.films import check_film_once
 from bids_neurodecode.text import one_line

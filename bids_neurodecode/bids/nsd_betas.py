@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.series import open_image, read_volumes
-from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.text import one_line
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.stimuli import films
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array

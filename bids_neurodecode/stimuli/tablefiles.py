@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode import tables
-from bids_neurodecode.claims import check_dataset
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.stimuli.tables import ALL, KEYS, SUFFIXES, TIMES, FeatureTable, is_table
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
