@@ -3,6 +3,7 @@
 import ast
 import re
 
+import networkx as nx
 import pytest
 
 from benchmarks.house import (
@@ -93,6 +94,29 @@ def test_calls_to_an_equation_and_keys_of_text_are_counted(tmp_path):
 
 def test_nothing_private_is_imported():
     assert private_imports() == []
+
+
+def imported_at_once(tree):
+    """What a module imports when it is imported: not in functions, and not for types alone."""
+    for line in tree.body:
+        if isinstance(line, ast.ImportFrom):
+            yield line.module
+            yield from (f'{line.module}.{alias.name}' for alias in line.names)
+        elif isinstance(line, ast.Import):
+            yield from (alias.name for alias in line.names)
+
+
+def test_what_needs_torch_is_networks_alone():
+    graph = nx.DiGraph(
+        (name, source)
+        for name, file in modules(ROOT).items()
+        for source in imported_at_once(tree_of(file))
+    )
+    needing = {x.removeprefix(f'{PACKAGE}.') for x in nx.ancestors(graph, 'torch')}
+    assert {'models.loop', 'systems.reconstruction.generation.small'} < needing
+    networks = ('models.', 'stimuli.', 'systems.reconstruction.generation.')
+    assert {x for x in needing if not x.startswith(networks)} == set()
+    assert needing.isdisjoint({'models.ridge', 'models.banded', 'stimuli.features'})
 
 
 def is_step(module):
