@@ -87,7 +87,7 @@ class PerStimulus:
 
 
 class System(Protocol[ModelT, SettingsT_contra]):
-    """The three verbs; a module with these functions is a system.
+    """What :mod:`bids_neurodecode.systems.reconstruction.recipe` is: functions for one fold.
 
     ``fit`` sees training samples only, ``predict`` takes new responses (or features), and
     ``evaluate`` judges predictions of test samples, which are another object than the training
