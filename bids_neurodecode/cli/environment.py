@@ -23,6 +23,10 @@ CACHES = {
 """Variables and the folders below the cache that they name, where the user set none."""
 SHARED_CACHES = {'TEMPLATEFLOW_HOME': 'templateflow', 'HF_HOME': 'huggingface'}
 """The same for what people share between runs: kept in HOME where that can be written."""
+PATIENCE = {'GOMP_SPINCOUNT': '1000', 'OPENBLAS_THREAD_TIMEOUT': '14'}
+"""How long threads that have nothing to do keep a processor, where the user has not said: rounds
+of PyTorch's, and the power of two of ticks of NumPy's. By default both wait so long that on cores
+which others use as well two threads take ten times the time of one."""
 NIPYPE_CONFIG = """[logging]
 workflow_level = {level}
 utils_level = {level}
@@ -65,6 +69,9 @@ def set_environment(caches: Path, *, threads: int = 1, shared: Path | None = Non
     """
     for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ[name] = str(threads)
+    if 'OMP_WAIT_POLICY' not in os.environ:
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
     home = _home()
     if home is None:
         # a number that no user has: what asks for a home must find one

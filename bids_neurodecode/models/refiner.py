@@ -46,7 +46,7 @@ from bids_neurodecode.models.sampling import (
     to_signed,
 )
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
-from bids_neurodecode.models.training import train
+from bids_neurodecode.models.training import as_read, by_channel, train
 from bids_neurodecode.models.trainingsettings import Progress, Training, TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.text import one_line
@@ -344,6 +344,7 @@ def train_refiner(
         network = RefinerNetwork(config)
     if settings.gaussian:
         network.learn_spectrum(resize_pictures(images, settings.size))
+    by_channel(network)
     objective = RefinerObjective(network, settings.drop, settings.feature_noise)
     told = train(
         objective,
@@ -352,6 +353,7 @@ def train_refiner(
         checkpoint_dir=checkpoint_dir,
         progress=progress,
     )
+    as_read(network)
     device: Literal['cpu', 'cuda'] = 'cuda' if told.device.startswith('cuda') else 'cpu'
     return SmallRefiner(network, scaler, sampling, device=device), told
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from bids_neurodecode.errors import ArgumentsError, ResourceError
 from bids_neurodecode.models.loop import TrainingLoop
@@ -83,6 +84,17 @@ def train(
     with products(settings.precision), own_randomness(seed, accelerator.device):
         loop = TrainingLoop(accelerator, objective, data, validation, settings, checkpoint_dir)
         return loop.run(progress)
+
+
+def by_channel(network: nn.Module) -> None:
+    """Lay weights by channel: convolutions in training then reorder less, a sixth of the time."""
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
+
+
+def as_read(network: nn.Module) -> None:
+    """Lay weights as those read from a file lie: the rounding of what they make depends on it."""
+    for value in network.parameters():
+        value.data = value.data.clone(memory_format=torch.contiguous_format)
 
 
 def _accelerator(settings: TrainingSettings) -> Accelerator:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.mixture import Noise
-from bids_neurodecode.models.training import train
+from bids_neurodecode.models.training import as_read, by_channel, train
 from bids_neurodecode.models.trainingsettings import Progress, Training, TrainingSettings
 from bids_neurodecode.models.vdvae import VDVAE
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
@@ -136,18 +135,10 @@ def train_vdvae(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = VDVAE(config)
-    # convolutions need not reorder what lies by channel: a quarter of the time
-    convert_conv2d_weight_memory_format(network, torch.channels_last)
+    by_channel(network)
     draws = Draws(images, n_steps, settings.batch_size, settings.seed)
     told = train(
         _Objective(network), draws, settings, checkpoint_dir=checkpoint_dir, progress=progress
     )
-    # as tensors read from a file lie: rounding depends on it
-    weights = {
-        name: value.clone(memory_format=torch.contiguous_format)
-        for name, value in network.state_dict().items()
-    }
-    with torch.device('meta'):
-        trained = VDVAE(config)
-    trained.load_state_dict(weights, assign=True)
-    return trained.eval().requires_grad_(requires_grad=False), told
+    as_read(network)
+    return network.eval().requires_grad_(requires_grad=False), told

@@ -49,7 +49,10 @@ def test_home_that_cannot_be_written(tmp_path):
 
 def test_what_is_shared_stays_at_home_and_what_is_set_stays(tmp_path):
     os.environ |= {'HOME': str(tmp_path), 'MPLCONFIGDIR': '/mine', 'USER': 'ada'}
+    os.environ['OPENBLAS_THREAD_TIMEOUT'] = '20'
     set_environment(tmp_path / 'cache')
+    assert os.environ['GOMP_SPINCOUNT'] == '1000'
+    assert os.environ['OPENBLAS_THREAD_TIMEOUT'] == '20'
     assert 'TEMPLATEFLOW_HOME' not in os.environ
     assert os.environ['MPLCONFIGDIR'] == '/mine'
     assert os.environ['LOGNAME'] == 'ada'

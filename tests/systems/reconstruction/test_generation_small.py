@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from bids_neurodecode.config import Config, build_config
 from bids_neurodecode.errors import DataError, InputError
@@ -64,6 +65,33 @@ def test_both_stages_make_pictures(fitted):
     final = made.refine(initial, conditions, list(range(8)), made.sampling, 'both')
     assert final.shape == (8, 16, 16, 3)
     assert {row['network'] for row in made.curves()} == {'prior', 'refiner'}
+    assert steps[-1] == (7, 7)
+    assert [k for k, _ in steps] == sorted(k for k, _ in steps)
+
+
+def test_the_network_that_another_process_trains_comes_last_and_is_the_same(
+    fitted, tmp_path, monkeypatch
+):
+    made, folder, _ = fitted
+    (name,) = (kept.name for kept in folder.glob('small-*'))
+    (tmp_path / name).mkdir()
+    other, steps = FileLock(tmp_path / name / 'prior.lock'), []
+    other.acquire()
+    train = SmallGenerator._train_refiner
+
+    def then_the_other_ends(self, *given):
+        trained = train(self, *given)
+        other.release()
+        return trained
+
+    monkeypatch.setattr(SmallGenerator, '_train_refiner', then_the_other_ends)
+    again = QUICK.fit(
+        training(), seed=1, checkpoint_dir=tmp_path, progress=lambda k, n: steps.append((k, n))
+    )
+    ours, theirs = made.state(), again.state()
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        np.testing.assert_array_equal(theirs[key], value)
     assert steps[-1] == (7, 7)
     assert [k for k, _ in steps] == sorted(k for k, _ in steps)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -140,10 +140,16 @@ class SmallGenerator:
             folder = checkpoint_dir / f'small-{self._digest(pictures, training.n_stimuli, seed)}'
         features, n_guides = _describe(BANK, pictures), self._n_guides(training.n_stimuli)
         space = FeatureSpace.fit(features, n_guides, least_deviation=_GREY_LEVEL)
-        prior, curves = self._train_prior(pictures, seed, folder, self._told(progress, 0))
-        told = self._told(progress, self.prior_steps)
         components = space.transform(features)
-        refiner, more = self._train_refiner(pictures, components, seed, folder, told)
+        trained: dict[str, tuple[Any, list[dict[str, Any]]]] = {}
+        for name in _in_turn(folder, ('prior', 'refiner')):
+            if name == 'prior':
+                told = self._told(progress, self.refiner_steps if trained else 0, self.prior_steps)
+                trained[name] = self._train_prior(pictures, seed, folder, told)
+            else:
+                told = self._told(progress, self.prior_steps if trained else 0, self.refiner_steps)
+                trained[name] = self._train_refiner(pictures, components, seed, folder, told)
+        (prior, curves), (refiner, more) = trained['prior'], trained['refiner']
         seen = None
         if self.network is not None:
             seen = FeatureSpace.fit(see(self.network, pictures, self.device), n_guides)
@@ -219,13 +225,12 @@ class SmallGenerator:
         most = n_images // _IMAGES_A_COMPONENT
         return most if self.n_components is None else min(most, self.n_components)
 
-    def _told(self, progress: Progress | None, done: int) -> Progress | None:
-        """Count the updates of both networks as one."""
+    def _told(self, progress: Progress | None, done: int, own: int) -> Progress | None:
+        """Count the updates of both networks as one: of this one, after those that were done."""
         if progress is None:
             return None
         tell, total = progress, self.prior_steps + self.refiner_steps
-        whole = self.refiner_steps if done else self.prior_steps
-        return lambda step, steps: tell(done + round(step / steps * whole), total)
+        return lambda step, steps: tell(done + round(step / steps * own), total)
 
     def _digest(self, pictures: Uint8Array, n_stimuli: int, seed: int) -> str:
         prior = (self.prior or prior_config(self.size)).to_dict()
@@ -236,6 +241,29 @@ class SmallGenerator:
         digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(pictures).tobytes())
         return digest.hexdigest()[:24]
+
+
+def _in_turn(folder: Path | None, names: Sequence[str]) -> Iterator[str]:
+    """Yield trainings, first those that no other process is at; each is this one's meanwhile.
+
+    Who finds one done reads it: two participants with the same images train one network each.
+    """
+    if folder is None:
+        yield from names
+        return
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: list[str] = []
+    for wait, some in ((0, names), (-1, taken)):
+        for name in some:
+            try:
+                lock = FileLock(folder / f'{name}.lock').acquire(timeout=wait)
+            except Timeout:
+                taken.append(name)
+                continue
+            with lock:
+                yield name
 
 
 def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:

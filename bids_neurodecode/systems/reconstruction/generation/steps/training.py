@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from bids_neurodecode.stimuli.images import load_image, load_images
 from bids_neurodecode.stimuli.packaged import CaptionEmbedding, ConvNetFeatures, read_convnet
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import MANY_STIMULI
+from bids_neurodecode.systems.reconstruction.generation.small import SmallGenerator
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     Choice,
     further_pictures,
@@ -215,7 +217,7 @@ class Kept:
     """A generator that keeps what it trains in one folder, each training done by one process.
 
     Participants (and studies) with the same training images then share prior and refiner; who
-    comes second waits and reads them.
+    comes second waits and reads them, or trains the other one meanwhile (the small generator).
     """
 
     generator: Generator
@@ -257,7 +259,9 @@ class Kept:
         self.folder.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(f'{self.name} {seed} {training.pictures.shape}'.encode())
         digest.update(np.ascontiguousarray(training.pictures).tobytes())
-        with FileLock(self.folder / f'{digest.hexdigest()[:16]}.lock'):
+        whole = FileLock(self.folder / f'{digest.hexdigest()[:16]}.lock')
+        locks_itself = isinstance(self.generator, SmallGenerator)
+        with nullcontext() if locks_itself else whole:
             return self.generator.fit(
                 training, seed=seed, checkpoint_dir=self.folder, progress=progress
             )
