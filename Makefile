@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 # the same order and examples on every machine; a bare pytest draws others
 REPEATABLE := --randomly-seed=20260101 --hypothesis-profile=repeatable
+# a file's tests in one process: what they share is made once
+PYTEST := $(BIN)/python -m pytest $(REPEATABLE) -n 2 --dist loadfile
 # one thread a process: the workers are processes
 export OMP_NUM_THREADS ?= 1
 
@@ -38,12 +40,11 @@ demo: setup
 
 # fast ones first, so that most faults are seen within minutes
 test: test-fast
-	@# a file's tests in one process: the runs that they share are made once
-	$(BIN)/python -m pytest $(REPEATABLE) -n 2 --dist loadfile --durations=25 -m slow
+	$(PYTEST) --durations=25 -m slow
 
 # what to run while writing
 test-fast: setup
-	$(BIN)/python -m pytest $(REPEATABLE) -n 2 -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 check: setup
 	$(BIN)/ruff format --check .

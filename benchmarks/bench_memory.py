@@ -297,6 +297,7 @@ class _Coarse:
 def _film(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return what models of films take: each stimulus is a volume, of films of 200 volumes."""
     from bids_neurodecode.samples import Samples
+    from bids_neurodecode.systems.movie.recipe import FilmRidge
     from bids_neurodecode.systems.protocol import choose_film_split
 
     n = len(given['samples'].table)
@@ -307,10 +308,7 @@ def _film(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     table['stimulus'] = [f'{k}.mp4#{t:g}' for k, t in zip(run, table['onset'], strict=True)]
     config = given['config']
     common = {
-        'repetition_time': 2.0,
-        'delays': config.delay.fir_seconds,
-        'n_components': config.features.n_components,
-        'ridge': config.ridge,
+        'how': FilmRidge.of(config, 2.0),
         'evaluation': config.evaluation,
         'rng': np.random.default_rng(0),
     }

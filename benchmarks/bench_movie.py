@@ -52,7 +52,7 @@ def decoding(film: Path, folder: Path, design: str) -> tuple[Row, FilmStore]:
 
 def loading(store: FilmStore, design: str, seconds: float = 3.0) -> Row:
     """Load chunks in random order for a while."""
-    chunks = FilmChunks([store], raw=True)
+    chunks = FilmChunks([store])
     rng, n_loaded, start = np.random.default_rng(0), 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         chunks[int(rng.integers(len(chunks)))]
@@ -99,7 +99,7 @@ def prepared(
     }  # fmt: skip
     settings = network_settings(build_config({'movie': movie}).movie, n_voxels, 0, device)
     rows = np.arange(n_chunks) % store.n_volumes
-    chunks = FilmChunks([store], np.stack([np.zeros_like(rows), rows], axis=1), raw=True)
+    chunks = FilmChunks([store], np.stack([np.zeros_like(rows), rows], axis=1))
     responses = np.random.default_rng(0).normal(size=(n_chunks, n_voxels)).astype(np.float32)
     return lambda: fit_movie(chunks, responses, settings)
 
@@ -114,7 +114,7 @@ def memory_of_data(folder: str, answer: Any) -> None:
     path = Path(folder) / 'emofilm.npy'
     frames = np.lib.format.open_memmap(path, 'w+', np.uint8, shape)
     responses = torch.zeros(EMOFILM_VOLUMES, EMOFILM_VOXELS)
-    chunks = FilmChunks([FilmStore(frames, path)], raw=True)
+    chunks = FilmChunks([FilmStore(frames, path)])
     order = np.random.default_rng(0).permutation(EMOFILM_VOLUMES)
     batches = [order[k : k + 16].tolist() for k in range(0, len(order), 16)]
     for batch, rows in zip(DataLoader(chunks, batch_sampler=batches), batches, strict=True):

@@ -38,6 +38,12 @@ def tree_of(file: Path) -> ast.Module:
     return ast.parse(file.read_text('utf-8'))
 
 
+@functools.cache
+def nodes_of(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return a tree and all that is in it, which is walked once."""
+    return tuple(ast.walk(tree))
+
+
 def room_of(file: Path, root: Path) -> str:
     """Return the folder of the package that a file lies in."""
     parts = file.relative_to(root).parts
@@ -59,16 +65,19 @@ def code_lines(text: str) -> int:
     )
 
 
-def imports(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield who imports what from which module of the package, wherever it is written."""
+@functools.cache
+def imports(root: Path) -> tuple[tuple[str, str, str], ...]:
+    """Return who imports what from which module of the package, wherever it is written."""
     known = modules(root)
+    found = []
     for name, file in known.items():
-        for node in ast.walk(tree_of(file)):
+        for node in nodes_of(tree_of(file)):
             if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(PACKAGE):
                 for alias in node.names:
                     inner = f'{node.module}.{alias.name}'
                     source = inner if inner in known else str(node.module)
-                    yield name, source, '' if inner in known else alias.name
+                    found.append((name, source, '' if inner in known else alias.name))
+    return tuple(found)
 
 
 def circles(root: Path = ROOT) -> list[list[str]]:
@@ -98,7 +107,7 @@ FETCHES = 'bids_neurodecode.models.weights_fetch'
 
 def unsafe(tree: ast.AST, name: str) -> Iterator[str]:
     """Yield what a module does that a hostile file or text could make use of."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             source = getattr(node, 'module', None) or ''
             for alias in node.names:
@@ -145,12 +154,12 @@ def unguarded_json(tree: ast.AST, name: str) -> Iterator[str]:
     if name in READ_BY_CALLERS or OWN_JSON.match(name):
         return
     guarded: set[int] = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Try):
             caught = {ast.unparse(one.type) for one in node.handlers if one.type is not None}
             if any('RecursionError' in types for types in caught):
                 guarded |= {id(part) for line in node.body for part in ast.walk(line)}
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         reads = isinstance(node, ast.Call) and ast.unparse(node.func) in {
             'json.load',
             'json.loads',
@@ -184,7 +193,7 @@ def wording(source: str | ast.AST) -> list[str]:
     if isinstance(source, str):
         texts = [re.sub(r'^```.*?^```', '', source, flags=re.MULTILINE | re.DOTALL)]
     else:
-        nodes = (node for node in ast.walk(source) if isinstance(node, ast.Constant))
+        nodes = (node for node in nodes_of(source) if isinstance(node, ast.Constant))
         texts = [node.value for node in nodes if isinstance(node.value, str)]
     prose = [' '.join(_NO_PROSE.sub(' _ ', each).split()) for each in texts if ' ' in each]
     return [found[0] for each in prose for found in _WORDS.finditer(each)]
@@ -298,7 +307,7 @@ def longest_function(root: Path) -> tuple[int, str]:
     """Return the most lines of code that a function has, without its docstring, and where."""
     found = (0, '')
     for name, file in modules(root).items():
-        for node in ast.walk(tree_of(file)):
+        for node in nodes_of(tree_of(file)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if ast.get_docstring(node, clean=False) is not None:

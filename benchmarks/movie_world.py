@@ -39,7 +39,7 @@ class Reel:
 
     def chunks(self, rows: np.ndarray) -> Any:
         """Return the chunks of samples, as bytes."""
-        return FilmChunks(self.stores, self.pairs[rows], raw=True)
+        return FilmChunks(self.stores, self.pairs[rows])
 
     def frames(self) -> np.ndarray:
         """Return all frames, (n_samples, n_frames, height, width, 3)."""

@@ -83,16 +83,14 @@ def rows_of(who: str, model: str, seed: int, r: np.ndarray, n: int, world: World
 def banded(data: FilmData, world: World) -> np.ndarray:
     """Return the correlation of each voxel by banded ridge."""
     from bids_neurodecode.systems.movie.banded import encode_banded
+    from bids_neurodecode.systems.movie.recipe import FilmRidge
 
     config = settings('encoder', 0)
     judged, _ = encode_banded(
         data.responses,
         split_of(data),
         {'frames': world.features, 'changes': world.changes},
-        repetition_time=TR,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        ridge=config.ridge,
+        FilmRidge.of(config, TR),
         evaluation=config.evaluation,
         rng=np.random.default_rng(0),
     )

@@ -164,15 +164,25 @@ def algebra_of(device: Device | Literal['torch']) -> Algebra:
     """
     if device == 'cpu':
         return NUMPY
-    if importlib.util.find_spec('torch') is None:
-        raise ResourceError(NO_GPU.format(device=device))
-    if device == 'torch':
-        return _Torch('cpu')
-    import torch
+    check_device(device)
+    return _Torch('cpu' if device == 'torch' else device)
 
-    if not torch.cuda.is_available():
+
+def check_device(device: str) -> None:
+    """Refuse a GPU that PyTorch does not see.
+
+    Raises
+    ------
+    ResourceError
+        If there is none, or no PyTorch.
+    """
+    there = importlib.util.find_spec('torch') is not None
+    if there and device == 'cuda':
+        import torch
+
+        there = torch.cuda.is_available()
+    if not there:
         raise ResourceError(NO_GPU.format(device=device))
-    return _Torch(device)
 
 
 def to_host(values: Array) -> npt.NDArray[Any]:

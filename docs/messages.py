@@ -140,6 +140,12 @@ def _without_class(text: str) -> tuple[str, set[str]]:
     return (text[match.end() :], {match[1]}) if match else (text, set())
 
 
+@cache
+def _nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return a tree and all below it, which is walked once."""
+    return tuple(ast.walk(tree))
+
+
 def _files() -> list[Path]:
     return sorted(PACKAGE.rglob('*.py'))
 
@@ -172,7 +178,7 @@ def _formatted(tree: ast.Module) -> set[str]:
     """Return the names that ``.format`` is called on."""
     return {
         node.value.id
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.Attribute)
         and node.attr == 'format'
         and isinstance(node.value, ast.Name)
@@ -189,7 +195,7 @@ def _raised(trees: dict[str, ast.Module]) -> dict[tuple[str, str], set[str]]:
     found: dict[tuple[str, str], set[str]] = {}
     for module, tree in trees.items():
         homes = _imported(tree)
-        functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+        functions = {n.name: n for n in _nodes(tree) if isinstance(n, ast.FunctionDef)}
         for error, call in _errors_made(tree):
             names = _upper(call)
             for helper in (functions.get(name) for name in _called(call)):
@@ -210,7 +216,7 @@ def _errors_made(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
         if isinstance(value, type) and issubclass(value, errors.NeurodecodeError)
     }
     aliases = {'ArgumentTypeError': 'ArgumentsError', 'error': 'ArgumentsError'}
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, 'id', '')
@@ -231,7 +237,7 @@ def _formats_a_variable(call: ast.Call) -> bool:
 def _upper(tree: ast.AST) -> set[str]:
     return {
         node.id
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.Name) and node.id.lstrip('_').isupper()
     }
 
@@ -239,7 +245,7 @@ def _upper(tree: ast.AST) -> set[str]:
 def _called(tree: ast.AST) -> set[str]:
     return {
         node.func.id
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
 
@@ -247,7 +253,7 @@ def _called(tree: ast.AST) -> set[str]:
 def _imported(tree: ast.Module) -> dict[str, tuple[str, str]]:
     """Return where imported names of ours come from."""
     homes = {}
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(
             'bids_neurodecode.'
         ):

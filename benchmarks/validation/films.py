@@ -33,7 +33,7 @@ from bids_neurodecode.systems.movie.comparison import compare_models
 from bids_neurodecode.systems.movie.frames import judge_frames
 from bids_neurodecode.systems.movie.intervals import block_intervals, mean_interval
 from bids_neurodecode.systems.movie.parts import Pool, standardize_within
-from bids_neurodecode.systems.movie.recipe import FilmEncoding, encode_films
+from bids_neurodecode.systems.movie.recipe import FilmEncoding, FilmRidge, encode_films
 from bids_neurodecode.systems.movie.surrogates import surrogate_responses
 from bids_neurodecode.systems.movie.targets import agreement
 
@@ -107,10 +107,7 @@ def encoded(rng: Rng, world: World, n_permutations: int = 1000) -> FilmEncoding:
         samples_of(np.concatenate(runs), table),
         split_of(world, table),
         np.concatenate(films).astype(np.float32),
-        repetition_time=TR,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        ridge=config.ridge,
+        FilmRidge.of(config, TR),
         evaluation=EvaluationSettings(n_permutations=n_permutations, n_bootstrap=300),
         rng=rng,
     )
@@ -147,10 +144,7 @@ def banded(rng: Rng, world: World) -> Tests:
         samples_of(series, table),
         split_of(world, table),
         {name: x.astype(np.float32) for name, x in features.items()},
-        repetition_time=TR,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        ridge=config.ridge,
+        FilmRidge.of(config, TR),
         evaluation=EvaluationSettings(n_permutations=1000, n_bootstrap=300),
         rng=rng,
     )
@@ -185,10 +179,7 @@ def group_brain(rng: Rng, world: World) -> Tests:
         samples_of(total / n_people, table),
         split,
         film.astype(np.float32),
-        repetition_time=TR,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        ridge=config.ridge,
+        FilmRidge.of(config, TR),
         evaluation=EvaluationSettings(n_permutations=1000, n_bootstrap=300),
         rng=rng,
         chosen=found.chosen,
@@ -296,8 +287,7 @@ def models_p(rng: Rng, world: World, gain: float) -> float:
     )
     found = [
         encode_films(
-            samples, split, x.astype(np.float32), repetition_time=TR,
-            delays=config.delay.fir_seconds, n_components=None, ridge=config.ridge,
+            samples, split, x.astype(np.float32), FilmRidge.of(config, TR, n_components=None),
             evaluation=EvaluationSettings(n_permutations=0, n_bootstrap=0), rng=rng,
         )
         for x in films

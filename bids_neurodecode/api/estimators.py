@@ -446,11 +446,13 @@ class MovieEncoder(_Encoder):
                 features.astype(np.float32),
                 np.arange(len(features)),
                 showings,
-                repetition_time=float(self.repetition_time),
-                delays=tuple(self.delays),
-                n_components=self.n_components,
-                settings=self._ridge(),
-                device=self.device,
+                movie.FilmRidge(
+                    float(self.repetition_time),
+                    tuple(self.delays),
+                    self.n_components,
+                    self._ridge(),
+                    device=self.device,
+                ),
             )
         self.cv_r2_ = self.encoder_.ridge.cv_r2
         return self

@@ -81,7 +81,7 @@ class NoiseNormalized:
 
 
 def noise_normalized(
-    r: npt.ArrayLike, noise_ceiling: npt.ArrayLike, *, threshold: float = 0.05, clip: bool = False
+    r: npt.ArrayLike, noise_ceiling: npt.ArrayLike, *, threshold: float = 0.05
 ) -> NoiseNormalized:
     """Divide explained variance by the noise ceiling, where there is one to speak of.
 
@@ -94,15 +94,11 @@ def noise_normalized(
     threshold
         Voxels with a ceiling at or below this are left out, as a ratio to nearly nothing is
         noise.
-    clip
-        Cut values above 1.
     """
     r, ceiling = _with_ceiling(r, noise_ceiling)
     kept = (ceiling > threshold) & np.isfinite(r)
     values = np.full(r.shape, np.nan)
     values[kept] = np.maximum(r[kept], 0) ** 2 / ceiling[kept]
-    if clip:
-        values = np.minimum(values, 1.0)
     some = bool(kept.any())
     return NoiseNormalized(
         values,

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bids_neurodecode.errors import DataError, InputError, ResourceError
+from bids_neurodecode.algebra import check_device
+from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.models.precision import Precision, dtype_of
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
@@ -37,7 +38,6 @@ BAD_FOLDER = (
     'CLIP of Versatile Diffusion in {folder} cannot be read: {reason}. Get it again with '
     '"bids_neurodecode-tools weights fetch versatile-diffusion".'
 )
-NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -105,8 +105,7 @@ class ClipTargets:
     precision: Precision = 'float32'
 
     def __post_init__(self) -> None:
-        if self.device == 'cuda' and not torch.cuda.is_available():
-            raise ResourceError(NO_DEVICE.format(device=self.device))
+        check_device(self.device)
         for network in (self.vision, self.text):
             network.requires_grad_(requires_grad=False)
             network.eval()

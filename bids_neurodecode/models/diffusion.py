@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.algebra import check_device
+from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.precision import Precision, dtype_of
 from bids_neurodecode.models.sampling import (
@@ -54,7 +55,6 @@ REMOVED = (
     'The installed diffusers ({version}) has no Versatile Diffusion any more. Install '
     'diffusers<0.43, or choose another reconstruction.generator.'
 )
-NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
 Latent = Literal['sample', 'mean']
 
@@ -209,7 +209,8 @@ class VersatileDiffusion:
         mix_networks(image_unet, text_unet, n_text, self.settings.text_weight)
         self.unet, self.vae = image_unet, vae
         self._dtype = dtype_of(self.memory.precision)
-        self._device = find_device(self.memory.device)
+        check_device(self.memory.device)
+        self._device = torch.device(self.memory.device)
         self._factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self._place()
 
@@ -381,19 +382,6 @@ def _transformers(network: Any) -> dict[str, Any]:
 
     kind: Any = Transformer2DModel
     return {name: module for name, module in network.named_modules() if isinstance(module, kind)}
-
-
-def find_device(device: str) -> torch.device:
-    """Return a device that is there.
-
-    Raises
-    ------
-    ResourceError
-        If it is not.
-    """
-    if device == 'cuda' and not torch.cuda.is_available():
-        raise ResourceError(NO_DEVICE.format(device=device))
-    return torch.device(device)
 
 
 def text_network() -> Any:

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.clip_targets import clip_pixels
 from bids_neurodecode.models.diffusion import (
     DiffusionSettings,
     MemorySettings,
-    find_device,
     text_network,
 )
 from bids_neurodecode.models.generators import Adapter, PipelineRecipe, Stage
@@ -75,7 +75,8 @@ class ImageEmbeddings:
     def __post_init__(self) -> None:
         self.network.requires_grad_(requires_grad=False)
         self.network.eval()
-        self.network.to(find_device(self.memory.device), dtype_of(self.memory.precision))
+        check_device(self.memory.device)
+        self.network.to(self.memory.device, dtype_of(self.memory.precision))
 
     @property
     def vision_shape(self) -> tuple[int]:
@@ -149,7 +150,8 @@ class PipelineRefiner:
         self.settings = settings or DiffusionSettings(sampling=recipe.sampling)
         self.memory = memory or MemorySettings()
         self._nothing = np.asarray(unconditional['vision'], dtype=np.float32)
-        self._device = find_device(self.memory.device)
+        check_device(self.memory.device)
+        self._device = torch.device(self.memory.device)
         for pipeline, stage in zip(self.pipelines, recipe.stages, strict=True):
             self._place(pipeline, stage)
 

@@ -22,7 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.algebra import check_device
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.models.matching import Matching
 from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.refiner_network import (
@@ -58,7 +59,6 @@ BAD_PAIRS = (
 )
 NO_VARIANCES = 'Only a network that knows power spectra (gaussian) can match images to features.'
 NOT_A_REFINER = 'These are not the arrays of a refiner: {reason}.'
-NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 
 
 _FEATURES = 'features'
@@ -147,8 +147,7 @@ class SmallRefiner:
         matching: Matching | None = None,
         device: Literal['cpu', 'cuda'] = 'cpu',
     ) -> None:
-        if device == 'cuda' and not torch.cuda.is_available():
-            raise ResourceError(NO_DEVICE.format(device=device))
+        check_device(device)
         if matching is not None and not network.config.gaussian:
             raise ArgumentsError(NO_VARIANCES)
         self.matching = matching

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import ArgumentsError, ResourceError
 from bids_neurodecode.models.loop import TrainingLoop
 from bids_neurodecode.models.precision import products
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 OTHER_DEVICE = (
     'This process trains on {found} already and cannot change to {wanted}. Start another process.'
 )
@@ -101,8 +101,7 @@ def _accelerator(settings: TrainingSettings) -> Accelerator:
     """Find the device and the processes; precision is ours, as accelerate's is per process."""
     from accelerate import Accelerator
 
-    if settings.device == 'cuda' and not torch.cuda.is_available():
-        raise ResourceError(NO_DEVICE.format(device=settings.device))
+    check_device(settings.device)
     wanted = settings.device
     if wanted == 'auto':
         wanted = 'cuda' if torch.cuda.is_available() else 'cpu'

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_neurodecode.errors import ArgumentsError, DataError, ResourceError
+from bids_neurodecode.algebra import check_device
+from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models.inception import InceptionV3
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
@@ -23,7 +24,6 @@ from bids_neurodecode.typing import Float32Array
 UNKNOWN_NETWORK = 'No network of metrics is called {name!r}. There are: {names}.'
 OTHER_WEIGHTS = 'These are not the weights of {name}: {reason}.'
 UNKNOWN_LAYER = 'The network has no layer {layer!r}; it has: {layers}.'
-NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 AT_ONCE = 4
 """Images that a CPU describes at once: with more it spends its time on fresh memory."""
 
@@ -179,8 +179,7 @@ class MetricNetwork:
     """
 
     def __init__(self, network: nn.Module, device: Literal['cpu', 'cuda'] = 'cpu') -> None:
-        if device == 'cuda' and not torch.cuda.is_available():
-            raise ResourceError(NO_DEVICE.format(device=device))
+        check_device(device)
         self._network = network.eval().requires_grad_(requires_grad=False).to(device)
         self._device = device
 

@@ -24,6 +24,7 @@ from bids_neurodecode.report.slices import (
     SliceLayout,
     add_axes,
     canonical,
+    color_bar,
     draw_slices,
     on_grid,
 )
@@ -218,7 +219,6 @@ def plot_map(
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
     selected: nib.Nifti1Image | None = None,
-    n_slices: int = 12,
     sheet: Sheet | None = None,
     regions: nib.Nifti1Image | None = None,
 ) -> Figure:
@@ -258,7 +258,7 @@ def plot_map(
     kept = None if selected is None else (on_grid(selected, volume.shape, 'selection') > 0)
     values = volume[inside & np.isfinite(volume)]
     low, high = color_limits(values, spec)
-    layout = SliceLayout.of(inside, affine, n_slices, MAP_WIDTH)
+    layout = SliceLayout.of(inside, affine, MAP_WIDTH)
     height = max(layout.height, 2.4)
     figure = new_figure(height, layout='none')
     panels = draw_slices(figure, inside, affine, layout, grey, left=0.1)
@@ -286,7 +286,6 @@ def plot_selection(
     *,
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
-    n_slices: int = 12,
     sheet: Sheet | None = None,
 ) -> Figure:
     """Show which voxels were used, filled, over the mean BOLD image; the mask is outlined.
@@ -299,8 +298,6 @@ def plot_selection(
         Of the analysis, on the same grid.
     background
         Grey image on the same grid; None: none.
-    n_slices
-        Axial slices that are shown.
     sheet
         Surfaces, of data without a grid; None finds them.
 
@@ -315,7 +312,7 @@ def plot_selection(
     volume, affine = canonical(selected)
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
-    layout = SliceLayout.of(inside, affine, n_slices, WIDTH - 0.2)
+    layout = SliceLayout.of(inside, affine, WIDTH - 0.2)
     figure = new_figure(layout.height, layout='none')
     panels = draw_slices(figure, inside, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     from matplotlib.colors import ListedColormap
@@ -333,7 +330,6 @@ def plot_coverage(
     count: nib.Nifti1Image,
     n_runs: int,
     background: nib.Nifti1Image | None = None,
-    n_slices: int = 12,
 ) -> Figure:
     """Outline the mask of all runs, and of any run, over the mean BOLD image.
 
@@ -345,15 +341,13 @@ def plot_coverage(
         How many runs there are.
     background
         The mean BOLD image, on the same grid.
-    n_slices
-        The most slices to show.
     """
     volume, affine = canonical(count)
     some, every = volume > 0, volume >= n_runs
     grey = None if background is None else on_grid(background, volume.shape, 'background')
     # what lies outside of the mask is what coverage is about: nothing of the image is cut off
     seen = some if grey is None else some | (grey > 0.1 * np.quantile(grey[some], 0.95))
-    layout = SliceLayout.of(seen, affine, n_slices, 0.7 * WIDTH)
+    layout = SliceLayout.of(seen, affine, 0.7 * WIDTH)
     figure = new_figure(layout.height, layout='none')
     panels = draw_slices(figure, seen, affine, layout, grey, left=(WIDTH - layout.width) / 2)
     for panel, z in panels:
@@ -385,7 +379,6 @@ def plot_parcels(
     *,
     mask: nib.Nifti1Image,
     background: nib.Nifti1Image | None = None,
-    n_slices: int = 12,
     sheet: Sheet | None = None,
     names: Mapping[int, str] | None = None,
 ) -> Figure:
@@ -399,8 +392,6 @@ def plot_parcels(
         Of the analysis, on the same grid.
     background
         Grey image on the same grid; None: none.
-    n_slices
-        Axial slices that are shown.
     sheet
         Surfaces, of data without a grid; None finds them.
     names
@@ -419,7 +410,7 @@ def plot_parcels(
     volume, affine = canonical(labels)
     inside = on_grid(mask, volume.shape, 'mask') > 0
     grey = None if background is None else on_grid(background, volume.shape, 'background')
-    layout = SliceLayout.of(inside, affine, n_slices, WIDTH - 0.2)
+    layout = SliceLayout.of(inside, affine, WIDTH - 0.2)
     found = [int(label) for label in np.unique(volume[volume > 0])] if names is not None else []
     legend = 0.2 * -(-len(found) // LEGEND_COLUMNS)
     figure = new_figure(layout.height + 2 * legend, layout='none')
@@ -492,7 +483,8 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
         # the projected voxels are an image, the outlines stay lines
         for collection in (*axis.ax.collections, *axis.ax.images):
             collection.set_rasterized(True)
-    _add_color_bar(figure, spec, low, high)
+    axis = figure.add_axes((0.92, 0.14, 0.012, 0.72))
+    color_bar(figure, axis, spec.colormap, (low, high), spec.label)
     return figure
 
 
@@ -585,16 +577,6 @@ def color_limits(values: RealArray, spec: MapSpec) -> tuple[float, float]:
     low = low if spec.low is None else spec.low
     high = high if spec.high is None else spec.high
     return (low, high) if high > low else (low, low + 1.0)
-
-
-def _add_color_bar(figure: Figure, spec: MapSpec, low: float, high: float) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    axis = figure.add_axes((0.92, 0.14, 0.012, 0.72))
-    bar = figure.colorbar(ScalarMappable(Normalize(low, high), spec.colormap), cax=axis)
-    bar.set_label(spec.label, fontsize=7)
-    bar.ax.tick_params(labelsize=7)
 
 
 def _draw_histogram(

@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_neurodecode.report.brain import MapSpec, color_limits, with_heading
 from bids_neurodecode.report.sheets import Sheet, columns_of, painter
-from bids_neurodecode.report.slices import add_axes
+from bids_neurodecode.report.slices import add_axes, color_bar
 from bids_neurodecode.report.style import WIDTH, figure_style, new_figure
 from bids_neurodecode.signals.meshes import N_FSAVERAGE5
 from bids_neurodecode.spaces import HEMISPHERES, Space
@@ -85,9 +85,6 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
     mask
         Voxels that have values.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])
     inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
     low, high = color_limits(volume[inside & np.isfinite(volume)], spec)
@@ -100,11 +97,8 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
         box = (0.05, 0.05, width, HEIGHT)
         paint = painter(spec.colormap, low, high)
         Sheet.of(space).draw_row(figure, spec.scale * values, paint, box)
-        place = (width + 0.15, 0.2, 0.12, HEIGHT - 0.3)
-        scale = ScalarMappable(Normalize(low, high), spec.colormap)
-        bar = figure.colorbar(scale, cax=add_axes(figure, *place))
-        bar.set_label(spec.label, fontsize=7)
-        bar.ax.tick_params(labelsize=7)
+        axis = add_axes(figure, width + 0.15, 0.2, 0.12, HEIGHT - 0.3)
+        color_bar(figure, axis, spec.colormap, (low, high), spec.label)
     return figure
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 OTHER_GRID = 'The {what} is of shape {shape}; the map beside it is of shape {expected}.'
+N_SLICES = 12
+"""The most that are shown."""
 GAP, TITLE = 0.06, 0.17
 """Inches between slices, and above each for its title."""
 
@@ -31,15 +33,8 @@ def canonical(image: nib.Nifti1Image) -> tuple[RealArray, npt.NDArray[np.float64
     return volume.reshape(volume.shape[:3]), np.asarray(turned.affine, dtype=np.float64)
 
 
-def choose_slices(mask: BoolArray, n_max: int = 12) -> list[int]:
-    """Choose axial slices that hold voxels of the mask, at one distance from each other.
-
-    Parameters
-    ----------
-    mask
-        Boolean array of shape (x, y, z).
-    n_max
-        The most slices to show.
+def choose_slices(mask: BoolArray) -> list[int]:
+    """Choose axial slices that hold voxels of a mask (x, y, z), at one distance from each other.
 
     Examples
     --------
@@ -49,7 +44,7 @@ def choose_slices(mask: BoolArray, n_max: int = 12) -> list[int]:
     [1, 3, 5, 7, 9, 11]
     """
     covered = np.flatnonzero(mask.any(axis=(0, 1)))
-    step = max(1, -(-covered.size // n_max))
+    step = max(1, -(-covered.size // N_SLICES))
     # the outermost slices hold a few voxels only
     return [int(z) for z in covered[step // 2 :: step]]
 
@@ -65,9 +60,7 @@ class SliceLayout:
     panel_height: float
 
     @classmethod
-    def of(
-        cls, mask: BoolArray, affine: npt.NDArray[np.float64], n_slices: int, width: float
-    ) -> SliceLayout:
+    def of(cls, mask: BoolArray, affine: npt.NDArray[np.float64], width: float) -> SliceLayout:
         """Fit the slices of a mask into a width.
 
         Parameters
@@ -76,15 +69,13 @@ class SliceLayout:
             Shape (x, y, z).
         affine
             Of the grid, (4, 4), mm.
-        n_slices
-            How many, at most.
         width
             In inches.
         """
         crop = crop_box(mask)
         shown = mask[crop]
         ratio = shown.shape[1] * aspect(affine) / shown.shape[0]
-        slices = tuple(choose_slices(mask, n_slices))
+        slices = tuple(choose_slices(mask))
         n_columns = min(len(slices), 6 if len(slices) > 4 else 4)
         panel = min((width - GAP * (n_columns - 1)) / n_columns, 3.0 / ratio, 4.2)
         return cls(slices, crop, n_columns, panel, panel * ratio)
@@ -152,6 +143,32 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
     across, up = figure.get_size_inches()
     axes: Axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
     return axes
+
+
+def color_bar(
+    figure: Figure, axis: Axes, colormap: str, limits: tuple[float, float], label: str
+) -> None:
+    """Draw the colour bar of values that nothing on the figure holds, its letters small.
+
+    Parameters
+    ----------
+    figure
+        That is drawn into.
+    axis
+        Which the bar fills.
+    colormap
+        Of matplotlib.
+    limits
+        Values of its ends.
+    label
+        Units.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(ScalarMappable(Normalize(*limits), colormap), cax=axis)
+    bar.set_label(label, fontsize=7)
+    bar.ax.tick_params(labelsize=7)
 
 
 def draw_slices(

@@ -267,7 +267,6 @@ def extract_features(
     *,
     cache_dir: Path | None = None,
     batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
     """Turn images into features, reading those seen before from a cache.
 
@@ -282,8 +281,6 @@ def extract_features(
         may share it. It can be deleted at any time.
     batch_size
         Images handed to the extractor at once.
-    progress
-        Called with (images done, all images) after each batch.
 
     Returns
     -------
@@ -301,7 +298,7 @@ def extract_features(
     def transform(rows: list[int]) -> Float32Array:
         return extractor.transform(images[rows])
 
-    return _extract(transform, extractor.name, files, batch_size, progress)
+    return _extract(transform, extractor.name, files, batch_size)
 
 
 def extract_captioned_features(
@@ -350,7 +347,6 @@ def _extract(
     name: str,
     files: Sequence[Path | None],
     batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Float32Array:
     rows = [None if file is None else _read(file) for file in files]
     missing = [index for index, row in enumerate(rows) if row is None]
@@ -364,8 +360,6 @@ def _extract(
             file = files[index]
             if file is not None:
                 _write(file, row)
-        if progress is not None:
-            progress(len(rows) - len(missing) + start + len(batch), len(rows))
     return np.stack([row for row in rows if row is not None])
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -161,13 +161,7 @@ class FilmStore:
         return (open_store, (self.path,))
 
 
-def build_store(
-    film: Path,
-    folder: Path,
-    recipe: FilmRecipe,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> FilmStore:
+def build_store(film: Path, folder: Path, recipe: FilmRecipe) -> FilmStore:
     """Return the store of a film, making it if it is not there yet.
 
     Any number of processes may ask for the same store: one makes it, the others wait. It appears
@@ -181,8 +175,6 @@ def build_store(
         Where stores are kept; can be deleted at any time.
     recipe
         How the film becomes chunks.
-    progress
-        Called with (volumes done, all volumes).
 
     Raises
     ------
@@ -199,7 +191,7 @@ def build_store(
         if not path.exists():
             info = probe_film(film)
             _check(film, info, recipe, folder)
-            _build(film, path, info, recipe, progress)
+            _build(film, path, info, recipe)
     return open_store(path)
 
 
@@ -229,22 +221,10 @@ class FilmChunks:
         The films.
     rows
         Pairs (film, volume), shape (n, 2); None: all volumes of all films in order.
-    min_max
-        Stretch each frame to [0, 1], as published: takes differences of brightness away.
-    raw
-        Give the stored bytes (chunk, height, width, 3), to be turned by :func:`as_chunks` on the
-        device: a quarter of the traffic.
     """
 
-    def __init__(
-        self,
-        stores: Sequence[FilmStore],
-        rows: npt.ArrayLike | None = None,
-        *,
-        min_max: bool = False,
-        raw: bool = False,
-    ) -> None:
-        self.stores, self.min_max, self.raw = tuple(stores), min_max, raw
+    def __init__(self, stores: Sequence[FilmStore], rows: npt.ArrayLike | None = None) -> None:
+        self.stores = tuple(stores)
         if rows is None:
             rows = [(k, row) for k, store in enumerate(stores) for row in range(store.n_volumes)]
         self.rows = np.asarray(rows, dtype=np.intp).reshape(-1, 2)
@@ -261,12 +241,14 @@ class FilmChunks:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return a chunk (3, height, width, chunk), float32 in [0, 1]; or its bytes if raw."""
+        """Return the stored bytes (chunk, height, width, 3).
+
+        :func:`as_chunks` turns them on the device: a quarter of the traffic.
+        """
         import torch
 
         film, volume = self.rows[index]
-        frames = torch.from_numpy(self.stores[film].chunk(int(volume)))
-        return frames if self.raw else as_chunks(frames, min_max=self.min_max)
+        return torch.from_numpy(self.stores[film].chunk(int(volume)))
 
 
 def as_chunks(frames: Tensor, *, min_max: bool = False) -> Tensor:
@@ -322,23 +304,15 @@ def _check(film: Path, info: FilmInfo, recipe: FilmRecipe, folder: Path) -> None
         )
 
 
-def _build(
-    film: Path,
-    path: Path,
-    info: FilmInfo,
-    recipe: FilmRecipe,
-    progress: Callable[[int, int], None] | None,
-) -> None:
+def _build(film: Path, path: Path, info: FilmInfo, recipe: FilmRecipe) -> None:
     """Write a store under its final name; the caller holds its lock."""
     borders = find_borders(film)
     partial = path.with_suffix('.partial')
     store = np.lib.format.open_memmap(partial, mode='w+', dtype=np.uint8, shape=recipe.shape)
     frames = store.reshape(-1, *recipe.shape[2:])
     crop = borders if recipe.borders == 'crop' else None
-    for n_done, frame in enumerate(_resampled(film, info, recipe, crop), start=1):
-        frames[n_done - 1] = frame
-        if progress is not None and n_done % recipe.chunk == 0:
-            progress(n_done // recipe.chunk, recipe.n_volumes)
+    for number, frame in enumerate(_resampled(film, info, recipe, crop)):
+        frames[number] = frame
     store.flush()
     content = {
         'film': film.name, 'recipe': asdict(recipe), 'duration': info.duration,

@@ -83,7 +83,6 @@ def load_images(
     *,
     size: int | tuple[int, int] | None = None,
     fit: Fit = 'pad',
-    background: tuple[int, int, int] = GREY,
 ) -> Uint8Array:
     """Load images as 8-bit RGB.
 
@@ -95,10 +94,8 @@ def load_images(
         Height and width in pixels (one number for a square); None keeps the pictures' own, which
         must then be equal.
     fit
-        How another aspect ratio is met: ``pad`` keeps the whole image on the background,
+        How another aspect ratio is met: ``pad`` keeps the whole image on mid-grey,
         ``crop`` cuts the longer side at its middle, ``stretch`` distorts.
-    background
-        RGB behind transparent pixels and padding; mid-grey, as the screen mostly is.
 
     Returns
     -------
@@ -112,7 +109,7 @@ def load_images(
     """
     if not paths:
         raise InputError(NO_PICTURES)
-    images = [load_image(path, size=size, fit=fit, background=background) for path in paths]
+    images = [load_image(path, size=size, fit=fit) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise InputError(
@@ -131,7 +128,6 @@ def load_image(
     *,
     size: int | tuple[int, int] | None = None,
     fit: Fit = 'pad',
-    background: tuple[int, int, int] = GREY,
 ) -> Uint8Array:
     """Load one image as 8-bit RGB of shape (h, w, 3); see :func:`load_images`.
 
@@ -143,8 +139,6 @@ def load_image(
         Pixels a side, or (height, width); None leaves it as it is.
     fit
         How another aspect ratio is brought to the size.
-    background
-        Colour of what is transparent or padded, 0 to 255.
 
     Raises
     ------
@@ -152,12 +146,12 @@ def load_image(
         If the file cannot be read.
     """
     try:
-        rgb = _read(Path(path), background)
+        rgb = _read(Path(path))
     except DAMAGE as error:
         reason = one_line(error)
         raise InputError(UNREADABLE.format(file=path, reason=reason)) from error
     if size is not None:
-        rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit, background)
+        rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit)
     return np.asarray(rgb, dtype=np.uint8)
 
 
@@ -179,10 +173,10 @@ def check_image(path: Path) -> None:
 
 @lru_cache(maxsize=1 << 17)
 def _check(path: Path, _size: int, _time: int) -> None:
-    _read(path, GREY, small=True)
+    _read(path, small=True)
 
 
-def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) -> Image.Image:
+def _read(path: Path, *, small: bool = False) -> Image.Image:
     """Read an image as upright 8-bit RGB; JPEG at an eighth of its size if ``small``."""
     from PIL import Image, ImageOps
 
@@ -203,7 +197,7 @@ def _read(path: Path, background: tuple[int, int, int], *, small: bool = False) 
                 inverted = getattr(opened, 'tag_v2', {}).get(_PHOTOMETRIC) == 0
                 sixteen = opened.format == 'PNG' or picture.mode != 'I'
                 picture = _to_8_bits(picture, path, inverted=inverted, sixteen=sixteen)
-            return _over(picture, background)
+            return _on_grey(picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(TOO_LARGE.format(file=path, limit=MAX_PIXELS)) from error
 
@@ -326,20 +320,18 @@ def _to_8_bits(picture: Image.Image, path: Path, *, inverted: bool, sixteen: boo
     return result
 
 
-def _over(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Return an image as RGB, its transparent pixels over a background."""
+def _on_grey(picture: Image.Image) -> Image.Image:
+    """Return an image as RGB, grey where it is transparent."""
     from PIL import Image
 
     if picture.has_transparency_data:
         layer = picture.convert('RGBA')
-        canvas = Image.new('RGBA', layer.size, (*background, 255))
+        canvas = Image.new('RGBA', layer.size, (*GREY, 255))
         return Image.alpha_composite(canvas, layer).convert('RGB')
     return picture.convert('RGB')
 
 
-def _fit(
-    picture: Image.Image, size: tuple[int, int], fit: Fit, background: tuple[int, int, int]
-) -> Image.Image:
+def _fit(picture: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
     from PIL import Image, ImageOps
 
     height_width = (size[1], size[0])
@@ -347,7 +339,7 @@ def _fit(
     if picture.size == height_width:
         return picture
     if fit == 'pad':
-        return ImageOps.pad(picture, height_width, method, color=background)
+        return ImageOps.pad(picture, height_width, method, color=GREY)
     if fit == 'crop':
         return ImageOps.fit(picture, height_width, method)
     return picture.resize(height_width, method)

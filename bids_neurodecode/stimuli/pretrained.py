@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.algebra import check_device
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.stimuli.features import WEIGHTS
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
@@ -40,7 +41,6 @@ NOT_BYTES = (
 )
 BAD_CHOICE = '{what} must be one of {choices} for {name}; it is {found!r}.'
 BAD_LAYER = '{name} has layers 0 to {last} (0: the embedding); {found} is none of them.'
-NO_DEVICE = 'The device {device!r} is not there. Use the CPU, or a PyTorch that sees the GPU.'
 CAPTIONS_DIFFER = 'There must be one caption per image: {pictures} images, {captions} captions.'
 
 BLIP_TOKENS = 32
@@ -370,10 +370,7 @@ def _read(folder: Path, name: str) -> tuple[Any, Any]:
 
 
 def _freeze(model: nn.Module, device: str) -> None:
-    import torch
-
-    if device != 'cpu' and not torch.cuda.is_available():
-        raise ResourceError(NO_DEVICE.format(device=device))
+    check_device(device)
     model.requires_grad_(False)
     model.eval()
     model.to(device)

@@ -50,6 +50,7 @@ def test_the_import_loads_nothing_heavy():
     assert not heavy & set(loaded.stdout.split())
 
 
+@pytest.mark.slow
 def test_no_name_brings_nipype():
     names = ', '.join(f'nd.{name}' for name in sorted(nd._HOMES))
     code = f'import sys, bids_neurodecode as nd; {names}; print("nipype" in sys.modules)'

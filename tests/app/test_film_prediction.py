@@ -92,7 +92,7 @@ def test_the_network_puts_its_delay_back(new_films):
     n = volumes.shape[-1]
     recipe = FilmRecipe(n, TR, chunk=16, size=24)
     store = build_store(new_films / 'data/stimuli/film01.mp4', new_films / 'own', recipe)
-    expected = network.predict(FilmChunks([store], raw=True))
+    expected = network.predict(FilmChunks([store]))
     (voxels,) = (new_films / 'out/sub-01/func').glob('*label-network_desc-chosen_mask.nii.gz')
     found = VoxelMask.load(voxels).extract(volumes)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -116,6 +116,7 @@ def test_names_of_participants_are_injective(labels):
         assert Failure(f'x.{node}.betas', '', Path()).participant == label
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=6))
 @example(['V1', 'V1', 'V1 (1)', 'V1 (1)', 'V1 (3)'])
 @example(['0', '0\0'])  # the same to nunique of older pandas

@@ -181,6 +181,7 @@ class TestValidator:
         inputs = self.check(make_dataset(raw_bold=True))
         assert any('validator found no error' in note for note in inputs.notes)
 
+    @pytest.mark.slow
     def test_files_that_are_never_read_stop_nothing(self, make_dataset):
         data = make_dataset(raw_bold=True)
         (data.root / 'oops.dat').write_text('x')
@@ -189,6 +190,7 @@ class TestValidator:
         (note,) = (note for note in inputs.notes if 'not valid BIDS' in note)
         assert re.search(r'^Warning: .*raw is not valid BIDS: 1 error.*/oops\.dat', note)
 
+    @pytest.mark.slow
     def test_fields_that_are_never_read_stop_nothing(self, make_dataset):
         data = make_dataset(raw_bold=True)
         edit_json(data.root / 'dataset_description.json', Funding='')
@@ -204,6 +206,7 @@ class TestValidator:
         assert 'Warning: sub-02 is not valid BIDS' in note
         assert 'NOT_INCLUDED at /sub-02/func/oops.dat' in note
 
+    @pytest.mark.slow
     def test_raw_series_that_were_not_fetched(self, make_dataset):
         data = make_dataset(raw_bold=True)
         for raw in (data.root / 'sub-01' / 'func').glob('*_bold.nii.gz'):
@@ -283,6 +286,7 @@ def test_a_study_of_91_282_columns_and_30_000_trials_is_planned_within_16_gb(
     assert float(found[2]) <= 16
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_haxby(shared, tmp_path):
     argv = [str(shared / 'data' / 'haxby2001'), str(tmp_path / 'out'), 'participant']

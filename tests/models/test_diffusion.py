@@ -128,6 +128,7 @@ def test_steps_are_those_of_diffusers():
     torch.testing.assert_close(sampling.add_noise(start, start.flip(0), 741), noisy)
 
 
+@pytest.mark.slow
 def test_37_calls_with_both_halves():
     refiner = make_refiner(n_steps=50, batch_size=2)
     calls = count_calls(refiner)
@@ -199,7 +200,7 @@ def test_guidance():
     [
         MemorySettings(attention_slicing=True, split_decoding=True),
         MemorySettings(split_guidance=True),
-        MemorySettings(offload='sequential'),
+        pytest.param(MemorySettings(offload='sequential'), marks=pytest.mark.slow),
     ],
 )
 def test_memory_options_do_not_change_the_picture(memory):
@@ -217,6 +218,7 @@ def test_half_precision_is_near():
     assert np.abs(half.astype(int) - plain.astype(int)).mean() < 4
 
 
+@pytest.mark.slow
 def test_start_picture_matters_and_weak_strength_keeps_it():
     conditions = embeddings(1)
     none = make_refiner().refine(None, conditions, SEEDS[:1])

@@ -110,7 +110,15 @@ def test_a_region_s_token_sees_its_own_voxels_only():
     assert torch.count_nonzero(gradient[:, :5]) == 5
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+    'kind',
+    [
+        pytest.param(kind, marks=pytest.mark.slow)
+        if kind in {'conv', 'transformer', 'regions-transformer'}
+        else kind
+        for kind in KINDS
+    ],
+)
 def test_every_kind_learns_a_planted_map(kind):
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.standard_normal((256, 20)).astype(np.float32))

@@ -139,6 +139,7 @@ def vgg_weights(seed=0):
     return weights
 
 
+@pytest.mark.slow
 def test_vgg16_maps_are_those_of_the_published_cuts():
     weights = vgg_weights()
     layers, number = [], 0

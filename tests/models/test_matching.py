@@ -32,7 +32,7 @@ def matching(basis, maps, limit=float('inf'), **told):
     )
 
 
-@pytest.mark.parametrize('tolerance', [0.1, 1.0])
+@pytest.mark.parametrize('tolerance', [0.1, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_linear_features_give_the_posterior_mean(tolerance):
     basis, maps, pixels, wanted, variances = problem()
     moved = matching(basis, maps, tolerance=tolerance, rate=0.02).move(
@@ -44,6 +44,7 @@ def test_linear_features_give_the_posterior_mean(tolerance):
     np.testing.assert_allclose(moved.flatten(1), expected, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_features_that_are_decoded_worse_pull_less():
     basis, maps, pixels, wanted, variances = problem(2)
     missed = torch.tensor([0.0, 0.1, 0.5, 1.0, 4.0, 1e6])

@@ -54,11 +54,13 @@ def trained():
     return train_refiner(images, features, settings, sampling=SAMPLING)
 
 
+@pytest.mark.slow
 def test_loss_falls(trained):
     losses = [row['loss'] for row in trained[1].curves if row['part'] == 'training']
     assert np.mean(losses[-3:]) < 0.3 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_condition_decides(trained):
     refiner, _ = trained
     conditions = {'features': np.eye(4, dtype=np.float32).repeat(4, axis=0)}
@@ -78,6 +80,7 @@ def test_the_condition_decides(trained):
     assert (class_of(weak.refine(starts, conditions, seeds)) == classes).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_a_picture_depends_on_its_own_seed_alone(trained):
     refiner, _ = trained
     starts, features, _ = planted(5, seed=2)
@@ -90,8 +93,10 @@ def test_a_picture_depends_on_its_own_seed_alone(trained):
     assert np.abs(other[0].astype(int) - all_five[3]).max() > 1
 
 
-def test_guidance_one_calls_the_network_once_a_step(trained):
-    refiner = SmallRefiner(trained[0].network, trained[0].features, SamplingSettings(guidance=1))
+def test_guidance_one_calls_the_network_once_a_step():
+    network = RefinerNetwork(RefinerConfig(4, **TINY))
+    same = Standardizer(np.zeros(4), np.ones(4))
+    refiner = SmallRefiner(network, same, SamplingSettings(guidance=1))
     calls = []
     handle = refiner.network.register_forward_pre_hook(
         lambda _m, args: calls.append((int(args[1][0]), len(args[0])))

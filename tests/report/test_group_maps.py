@@ -163,7 +163,7 @@ def surface(folder, results, label, values, *, form, absent=()):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize('form', ['gifti', 'cifti'])
+@pytest.mark.parametrize('form', ['gifti', pytest.param('cifti', marks=pytest.mark.slow)])
 def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, tmp_path, form):
     rng = np.random.default_rng(1)
     people, maps = [], []

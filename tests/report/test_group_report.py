@@ -168,6 +168,7 @@ def test_stimuli_that_participants_share_are_shown(
     assert set(missing) == {'not held out'}
 
 
+@pytest.mark.slow
 def test_same_group_gives_the_same_bytes(group: list[ParticipantResults], tmp_path: Path) -> None:
     group = [replace(member, maps={'tsnr': member.maps['tsnr']}) for member in group[:2]]
     pages = []

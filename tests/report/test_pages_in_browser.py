@@ -57,6 +57,22 @@ def said() -> list[str]:
 
 
 @pytest.fixture(scope='module')
+def small_page(
+    build: Callable[..., ParticipantResults], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Write the page of one participant with one map, its figures not drawn."""
+    folder = tmp_path_factory.mktemp('page')
+    results = build(folder / 'in')
+    maps = {'noiseceiling': results.maps['noiseceiling']}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('bids_neurodecode.report.build.to_svg', lambda _: b'<svg/>')
+        write_participant_report(
+            replace(results, maps=maps), folder / 'sub-01.html', folder / 'sub-01' / 'figures'
+        )
+    return folder
+
+
+@pytest.fixture(scope='module')
 def pages(
     build: Callable[..., ParticipantResults],
     tmp_path_factory: pytest.TempPathFactory,
@@ -105,6 +121,7 @@ def looked_at(said: list[str]) -> Callable[[_Drawing, Plot], tuple[bytes, Path]]
     return save_and_look
 
 
+@pytest.mark.slow
 def test_letters_of_figures_are_whole_and_apart(pages: Path, said: list[str]) -> None:
     """Of one participant, and of the group; names are very long."""
     assert list((pages / 'sub-02' / 'figures').glob('*.svg'))
@@ -138,8 +155,8 @@ def test_the_page_of_a_participant_is_short(browser: Browser, pages: Path) -> No
     assert first < SCREEN / 2, 'images come first'
 
 
-def test_a_link_to_folded_lines_opens_them(browser: Browser, pages: Path) -> None:
-    browser.open(pages / 'sub-01.html', width=1280)
+def test_a_link_to_folded_lines_opens_them(browser: Browser, small_page: Path) -> None:
+    browser.open(small_page / 'sub-01.html', width=1280)
     is_open = f'document.getElementById("{READING}").closest("details").open'
     assert not browser.evaluate(is_open)
     browser.evaluate(f'document.querySelector("a[href=\'#{READING}\']").click()')
@@ -147,8 +164,8 @@ def test_a_link_to_folded_lines_opens_them(browser: Browser, pages: Path) -> Non
     assert browser.evaluate(is_open)
 
 
-def test_an_image_fills_the_screen_when_it_is_clicked(browser: Browser, pages: Path) -> None:
-    browser.open(pages / 'sub-01.html', width=1280)
+def test_an_image_fills_the_screen_when_it_is_clicked(browser: Browser, small_page: Path) -> None:
+    browser.open(small_page / 'sub-01.html', width=1280)
     size = (
         '(() => { const box = document.querySelector(".images img").getBoundingClientRect();'
         ' return [box.width, box.height] })()'
@@ -160,8 +177,8 @@ def test_an_image_fills_the_screen_when_it_is_clicked(browser: Browser, pages: P
     assert browser.evaluate(size) == small
 
 
-def test_the_viewer_opens_without_a_network(browser: Browser, pages: Path) -> None:
-    viewer = sorted((pages / 'sub-01' / 'figures').glob('*_viewer.html'))[0]
+def test_the_viewer_opens_without_a_network(browser: Browser, small_page: Path) -> None:
+    viewer = sorted((small_page / 'sub-01' / 'figures').glob('*_viewer.html'))[0]
     browser.open(viewer, width=500)
     assert browser.evaluate(FETCHED) == 0
     assert browser.evaluate('document.querySelector("canvas").width') > 100

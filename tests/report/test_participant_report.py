@@ -197,6 +197,7 @@ def test_same_results_give_the_same_bytes(
         assert (tmp_path / 'sub-01' / 'figures' / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_settings_of_matplotlib_and_its_figures_are_left_alone(
     results: ParticipantResults, tmp_path: Path
 ) -> None:

@@ -42,11 +42,11 @@ def predictions() -> pd.DataFrame:
 def test_slices_hold_voxels_of_the_mask() -> None:
     mask = np.zeros((5, 5, 40), dtype=bool)
     mask[2, 2, 5:35] = True
-    chosen = choose_slices(mask, 12)
+    chosen = choose_slices(mask)
     assert 6 < len(chosen) <= 12
     assert set(np.diff(chosen)) == {3}, 'at one distance'
     mask[2, 2, 20] = False
-    assert all(mask[:, :, z].any() for z in choose_slices(mask, 12))
+    assert all(mask[:, :, z].any() for z in choose_slices(mask))
     assert choose_slices(mask[:, :, 7:8]) == [0]
 
 

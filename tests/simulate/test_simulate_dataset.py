@@ -123,6 +123,7 @@ def test_same_seed_same_bytes(values, tmp_path):
     assert any(name.startswith('stimuli/') for name in changed)
 
 
+@pytest.mark.slow
 def test_more_participants_leave_the_first_alone(images, tmp_path):
     spec = build_spec(**(SMALL | {'n_sessions': 2, 'n_subjects': 2}))
     more = digest(simulate_dataset(tmp_path / 'more', spec))
@@ -335,6 +336,7 @@ def test_planted_delay(tmp_path):
     assert set(truth_map(root, 'stat-timetopeak_statmap')) == {np.float32(6.0)}
 
 
+@pytest.mark.slow
 def test_film_covers_its_event(films):
     import av
 

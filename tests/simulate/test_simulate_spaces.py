@@ -55,6 +55,7 @@ def test_vertices_hold_the_series_of_the_nearest_voxel(made):
         np.testing.assert_array_equal(here, volume[nearest])
 
 
+@pytest.mark.slow
 def test_the_wall_is_empty_and_regions_are_on_their_side(made):
     surface = series(made / 'fsaverage5', 'hemi-L_space-fsaverage5_bold.func.gii')[:, 0, 0]
     empty = (surface == 0).all(axis=1).reshape(2, -1).mean(axis=1)
@@ -94,6 +95,7 @@ def test_cifti_needs_its_meshes_or_says_so(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / 'x').exists()
 
 
+@pytest.mark.slow
 def test_sidecars_name_the_space(made):
     (file,) = (made / 'fsaverage5').rglob('*run-01_hemi-R_space-fsaverage5_bold.json')
     sidecar = json.loads(file.read_text())

@@ -196,6 +196,7 @@ def test_a_film_has_no_repeats_of_itself_or_of_another(tmp_path):
     assert repeated_parts(films) == ()
 
 
+@pytest.mark.slow
 def test_an_excerpt_is_found_where_it_lies(tmp_path):
     whole = film_frames(film(tmp_path / 'a.mp4', 40, 3))
     cut = film_frames(film(tmp_path / 'b.mp4', 40, 3, start=14.6))
@@ -206,6 +207,7 @@ def test_an_excerpt_is_found_where_it_lies(tmp_path):
         assert repeat.start - repeat.other_start == pytest.approx(14.6, abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_film_under_two_names_and_sizes(tmp_path):
     source = film(tmp_path / 'a.mp4', 30, 4)
     with av.open(str(source)) as container:

@@ -57,8 +57,8 @@ def test_transparency_shows_the_background(tmp_path, picture):
     alpha = np.zeros((12, 16, 1), np.uint8)
     alpha[:, 8:] = 255
     Image.fromarray(np.concatenate([picture, alpha], axis=2)).save(tmp_path / 'a.png')
-    got = load_image(tmp_path / 'a.png', background=(1, 2, 3))
-    assert (got[:, :8] == (1, 2, 3)).all()
+    got = load_image(tmp_path / 'a.png')
+    assert (got[:, :8] == images.GREY).all()
     np.testing.assert_array_equal(got[:, 8:], picture[:, 8:])
 
 
@@ -205,9 +205,9 @@ def test_modes_are_read_as_pillow_reads_them(tmp_path, picture, mode, kind):
 def test_the_transparent_grey_of_16_bits_shows_the_background(tmp_path, picture):
     values = picture[..., 0].astype(np.uint16) * 257
     Image.fromarray(values).save(tmp_path / 'a.png', transparency=int(values[0, 0]))
-    got = load_image(tmp_path / 'a.png', background=(1, 2, 3))
+    got = load_image(tmp_path / 'a.png')
     clear = values == values[0, 0]
-    assert (got[clear] == (1, 2, 3)).all()
+    assert (got[clear] == images.GREY).all()
     np.testing.assert_array_equal(got[~clear][:, 0], picture[..., 0][~clear])
 
 

@@ -51,7 +51,7 @@ def in_shares(inputs, folder, n, *, skip=()):
     return estimate_single_trials(unread, *inputs[1:], **FOLDS, allocate=arrays)
 
 
-@pytest.mark.parametrize('n', [1, 3])
+@pytest.mark.parametrize('n', [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_shares_give_the_bytes_of_the_whole(inputs, tmp_path, n):
     inputs[0][3][5, 8] = np.nan
     whole = estimate_single_trials(*inputs, **FOLDS)

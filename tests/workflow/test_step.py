@@ -519,6 +519,7 @@ def test_what_is_wrong_with_the_input_arrives_as_it_is(inputs, tmp_path):
     assert str(caught.value) == samples.PUZZLE.format(label='01', total=6)
 
 
+@pytest.mark.slow
 def test_errors_of_the_program_leave_their_traceback(inputs, tmp_path):
     inputs['numbers'] = write('numbers', np.full(2, -9.0), tmp_path)
     folder = tmp_path / 'apart'

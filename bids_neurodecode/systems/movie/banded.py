@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.banded import fit_banded
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.movie.judging import Judged, judge_responses
 from bids_neurodecode.systems.movie.parts import FoldPrediction, on_voxels, showings_of
-from bids_neurodecode.systems.movie.recipe import delayed_design, time_blocks
+from bids_neurodecode.systems.movie.recipe import FilmRidge, delayed_design, time_blocks
 from bids_neurodecode.typing import Float32Array
 
 MODEL = 'banded-ridge'
@@ -28,16 +26,11 @@ def encode_banded(
     samples: Samples,
     split: Split,
     features: Mapping[str, Float32Array],
+    how: FilmRidge,
     *,
-    repetition_time: float,
-    delays: Sequence[float],
-    n_components: int | None,
-    ridge: RidgeSettings,
     evaluation: EvaluationSettings,
     rng: np.random.Generator,
-    device: Any = 'cpu',
     chosen: npt.NDArray[np.bool_] | None = None,
-    columns: bool = False,
 ) -> tuple[Judged, tuple[str, ...]]:
     """Fit on the training part of every fold and judge on its test part.
 
@@ -50,10 +43,14 @@ def encode_banded(
         Folds over the same table.
     features
         Each feature space by name, (n_samples, n_features), one row per sample.
+    how
+        Delays, components of each space, ridge.
+    evaluation
+        Intervals and tests.
+    rng
+        Of these, and of the mixtures that are tried.
     chosen
         The voxels that each fold uses, (n_folds, n_voxels); all of them if None.
-    columns
-        Take spaces of no more features than ``n_components`` as they are, each standardised.
 
     Returns
     -------
@@ -67,18 +64,17 @@ def encode_banded(
     DataError
         If no feature varies.
     """
-    fit = FeatureSpace.of_columns if columns else FeatureSpace.fit
     used = {name: x for name, x in features.items() if np.ptp(x, axis=0).max() > 0}
     if not used:
         raise DataError(NOTHING_VARIES)
     warnings = tuple(LEFT_OUT.format(name=name) for name in features if name not in used)
     showings = showings_of(samples.table)
     measured = np.asarray(np.isfinite(samples.values).all(axis=1))
-    folds = []
+    folds, period = [], how.repetition_time
     for number, fold in enumerate(split):
         train, test = (part[measured[part]] for part in (fold.train, fold.test))
         designs = {
-            name: delayed_design(fit(x[train], n_components), x, showings, repetition_time, delays)
+            name: delayed_design(how.space(x[train]), x, showings, period, how.delays)
             for name, x in used.items()
         }
         voxels = None if chosen is None else chosen[number]
@@ -88,11 +84,11 @@ def encode_banded(
         model = fit_banded(
             {name: design[train] for name, design in designs.items()},
             responses.apply(values),
-            alphas=ridge.alphas,
+            alphas=how.ridge.alphas,
             groups=time_blocks(samples.table.iloc[train]),
-            n_folds=ridge.n_folds,
+            n_folds=how.ridge.n_folds,
             rng=rng,
-            device=device,
+            device=how.device,
         )
         predicted = responses.invert(model.predict(designs))
         folds.append(FoldPrediction(test, on_voxels(predicted, voxels)))
@@ -101,7 +97,7 @@ def encode_banded(
         folds,
         model=MODEL,
         protocol=split.protocol,
-        repetition_time=repetition_time,
+        repetition_time=period,
         evaluation=evaluation,
         rng=rng,
     )

@@ -8,16 +8,17 @@ has to beat, and it needs no pretrained weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.config import Config, EvaluationSettings, RidgeSettings
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
 from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.signals.delay import fir_design
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
@@ -27,6 +28,57 @@ from bids_neurodecode.typing import Float32Array
 
 BLOCK_SECONDS = 30.0
 """Training samples are held out in blocks of this length when the penalty is chosen."""
+
+
+@dataclass(frozen=True)
+class FilmRidge:
+    """How linear models of films are fitted.
+
+    Parameters
+    ----------
+    repetition_time, delays
+        Seconds.
+    n_components
+        Principal components of each feature space, at most; all if None.
+    ridge
+        Penalties and folds.
+    columns
+        Take no more features than that as they are, each standardised.
+    device
+        ``cpu`` or ``cuda``.
+    """
+
+    repetition_time: float
+    delays: Sequence[float]
+    n_components: int | None = None
+    ridge: RidgeSettings = field(default_factory=RidgeSettings)
+    columns: bool = False
+    device: Any = 'cpu'
+
+    @classmethod
+    def of(cls, config: Config, repetition_time: float, **changes: Any) -> FilmRidge:
+        """Take what a configuration says of delays, features and ridge.
+
+        Parameters
+        ----------
+        config
+            Settings of ``delay``, ``features`` and ``ridge``.
+        repetition_time
+            Seconds.
+        **changes
+            Fields that are to be otherwise.
+        """
+        told: dict[str, Any] = {
+            'n_components': config.features.n_components,
+            'ridge': config.ridge,
+            'columns': config.features.extractor == TABLE,
+        }
+        return cls(repetition_time, config.delay.fir_seconds, **{**told, **changes})
+
+    def space(self, features: Float32Array) -> FeatureSpace:
+        """Fit the components of the features of training samples, (n_train, n_features)."""
+        fit = FeatureSpace.of_columns if self.columns else FeatureSpace.fit
+        return fit(features, self.n_components)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +136,7 @@ def fit_encoder(
     features: Float32Array,
     design_rows: npt.NDArray[np.intp],
     all_showings: npt.ArrayLike,
-    *,
-    repetition_time: float,
-    delays: Sequence[float],
-    n_components: int | None,
-    settings: RidgeSettings,
-    device: Any = 'cpu',
-    columns: bool = False,
+    how: FilmRidge,
 ) -> FilmEncoder:
     """Fit the encoder on training samples.
 
@@ -105,43 +151,34 @@ def fit_encoder(
         Rows of ``features`` that the training samples are, (n_train,).
     all_showings
         A label for each row of ``features``; delays do not cross presentations.
-    repetition_time, delays
-        Seconds.
-    n_components
-        Principal components of the features; all if None.
-    columns
-        Take no more features than that as they are, each standardised.
+    how
+        Delays, components, ridge.
     """
-    fit = FeatureSpace.of_columns if columns else FeatureSpace.fit
-    space = fit(features[design_rows], n_components)
-    design = delayed_design(space, features, all_showings, repetition_time, delays)[design_rows]
+    space = how.space(features[design_rows])
+    period, delays = how.repetition_time, tuple(how.delays)
+    design = delayed_design(space, features, all_showings, period, delays)[design_rows]
     responses = Standardizer.fit(train.values)
     ridge = fit_ridge(
         design,
         responses.apply(train.values),
-        alphas=settings.alphas,
+        alphas=how.ridge.alphas,
         groups=time_blocks(train.table),
-        n_folds=settings.n_folds,
-        per_target=settings.per_target,
-        device=device,
+        n_folds=how.ridge.n_folds,
+        per_target=how.ridge.per_target,
+        device=how.device,
     )
-    return FilmEncoder(space, ridge, responses, repetition_time, tuple(delays))
+    return FilmEncoder(space, ridge, responses, period, delays)
 
 
 def encode_films(
     samples: Samples,
     split: Split,
     features: Float32Array,
+    how: FilmRidge,
     *,
-    repetition_time: float,
-    delays: Sequence[float],
-    n_components: int | None,
-    ridge: RidgeSettings,
     evaluation: EvaluationSettings,
     rng: np.random.Generator,
-    device: Any = 'cpu',
     chosen: npt.NDArray[np.bool_] | None = None,
-    columns: bool = False,
 ) -> FilmEncoding:
     """Fit on the training part of every fold, judge on its test part, then fit on everything.
 
@@ -154,11 +191,15 @@ def encode_films(
         Folds over the same table.
     features
         Frame features, one row per sample of ``samples``.
+    how
+        Delays, components, ridge.
+    evaluation
+        Intervals and tests.
+    rng
+        Of these.
     chosen
         The voxels that each fold uses, (n_folds, n_voxels); all of them if None. The model that
         is fitted on everything has all voxels.
-    columns
-        As in :func:`fit_encoder`.
     """
     showings = showings_of(samples.table)
     measured = np.asarray(np.isfinite(samples.values).all(axis=1))
@@ -168,18 +209,8 @@ def encode_films(
     ) -> FilmEncoder:
         rows = rows[measured[rows]]
         train = samples.take(rows)
-        return fit_encoder(
-            train if voxels is None else train.voxels(voxels),
-            features,
-            rows,
-            showings,
-            repetition_time=repetition_time,
-            delays=delays,
-            n_components=n_components,
-            settings=ridge,
-            device=device,
-            columns=columns,
-        )
+        train = train if voxels is None else train.voxels(voxels)
+        return fit_encoder(train, features, rows, showings, how)
 
     folds = []
     for number, fold in enumerate(split):
@@ -191,7 +222,7 @@ def encode_films(
         folds,
         model='ridge',
         protocol=split.protocol,
-        repetition_time=repetition_time,
+        repetition_time=how.repetition_time,
         evaluation=evaluation,
         rng=rng,
     )

@@ -17,7 +17,7 @@ from bids_neurodecode.samples import Fold, Samples, split_in_time
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.systems.movie.network import MovieNetworkSettings
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
-from bids_neurodecode.systems.movie.recipe import fit_encoder
+from bids_neurodecode.systems.movie.recipe import FilmRidge, fit_encoder
 from bids_neurodecode.typing import Float32Array, IndexArray
 
 TOO_FEW = (
@@ -175,11 +175,7 @@ def choose_voxels(
         data.features,
         rows,
         showings_of(data.responses.table),
-        repetition_time=data.repetition_time,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        settings=config.ridge,
-        device=device,
+        FilmRidge.of(config, data.repetition_time, columns=False, device=device),
     )
     score = np.nan_to_num(encoder.ridge.cv_r2, nan=-np.inf)
     return candidates[np.sort(np.argsort(-score, kind='stable')[:most])]

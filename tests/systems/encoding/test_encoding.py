@@ -401,7 +401,7 @@ def encoded_in_blocks(n_folds, folder):
     return encode(samples, spaces, n_folds=n_folds)
 
 
-@pytest.mark.parametrize('n_folds', [1, 3])
+@pytest.mark.parametrize('n_folds', [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_blocks_and_mapped_parts_change_no_score(n_folds, monkeypatch, tmp_path):
     """Responses in a file, a few rows and columns at a time: the scores are those of the whole."""
     whole = encoded_in_blocks(n_folds, tmp_path)

@@ -10,7 +10,7 @@ from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings, fit
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 N = 300
 GRID = (8, 6, 5)
 
@@ -86,7 +86,6 @@ def test_unique_parts_are_those_planted(study, world, encoded):
             assert sure[regions[absent]].mean() < 0.1
 
 
-@pytest.mark.slow
 def test_means_of_repeats_identify_as_well_as_single_trials(study, photographs):
     """Patterns are compared in the units of single trials, whatever the model was fitted on."""
     few = study.make_world(photographs, 72, seed=1, **study.FEW)

@@ -43,7 +43,7 @@ def test_training_and_loading_are_measured(bench, store):
 
 
 def test_chunks_are_read_from_the_file_as_they_are_mapped(store):
-    chunks = FilmChunks([store], raw=True)
+    chunks = FilmChunks([store])
     for row in (5, 0, 3):
         np.testing.assert_array_equal(chunks[row].numpy(), store.frames[row])
         np.testing.assert_array_equal(store.chunk(row), store.frames[row])

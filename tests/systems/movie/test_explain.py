@@ -90,6 +90,7 @@ def touching(n):
     return neighbours(VoxelMask(np.ones((n // 5, 5, 1), dtype=bool), np.eye(4)))
 
 
+@pytest.mark.slow
 def test_the_region_that_paints_is_found():
     rng = np.random.default_rng(0)
     responses = 3 * rng.normal(size=(60, 400)).astype(np.float32)
@@ -164,6 +165,7 @@ def test_regions_that_are_too_small_or_too_large_are_left_out_and_counted():
     assert nothing.notes == (NO_REGION.format(least=5),)
 
 
+@pytest.mark.slow
 def test_the_concept_that_a_region_follows_is_found_and_random_ones_are_not():
     rng = np.random.default_rng(1)
     train, test = film(150, rng), film(30, rng)

@@ -38,6 +38,7 @@ def autocorrelated(rng, shape, past=0.7):
     return values
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_although_voxels_share_their_noise():
     labels = np.repeat(['a', 'b', 'c'], 120)
     covered, r = [], 0.4

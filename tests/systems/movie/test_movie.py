@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.config import EvaluationSettings, RidgeSettings
+from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_in_time
 from bids_neurodecode.systems.movie.judging import BY_FOLD, TOO_SHORT
-from bids_neurodecode.systems.movie.recipe import encode_films
+from bids_neurodecode.systems.movie.recipe import FilmRidge, encode_films
 from bids_neurodecode.systems.movie.steps import prediction
 
 TR = 2.0
@@ -44,10 +44,7 @@ def run(samples, features, delays=(2.0, 4.0, 6.0)):
         samples,
         split_in_time(samples.table, gap=10.0),
         features,
-        repetition_time=TR,
-        delays=delays,
-        n_components=None,
-        ridge=RidgeSettings(),
+        FilmRidge(TR, delays),
         evaluation=EvaluationSettings(n_bootstrap=100),
         rng=np.random.default_rng(0),
     )
@@ -96,10 +93,7 @@ def test_voxels_that_one_fold_chose_are_scored_in_it_alone():
             samples,
             split,
             features,
-            repetition_time=TR,
-            delays=(2.0, 4.0, 6.0),
-            n_components=None,
-            ridge=RidgeSettings(),
+            FilmRidge(TR, (2.0, 4.0, 6.0)),
             evaluation=EvaluationSettings(n_permutations=99, n_bootstrap=100),
             rng=np.random.default_rng(0),
             chosen=each,
@@ -128,10 +122,7 @@ def test_a_minute_at_least_is_held_out_for_a_p_value():
         samples,
         split,
         features,
-        repetition_time=TR,
-        delays=(2.0, 4.0),
-        n_components=None,
-        ridge=RidgeSettings(),
+        FilmRidge(TR, (2.0, 4.0)),
         evaluation=EvaluationSettings(n_permutations=99),
         rng=np.random.default_rng(0),
     )

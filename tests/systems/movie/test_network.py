@@ -216,8 +216,7 @@ def test_film_is_streamed_from_its_store(data, tmp_path):
         training=replace(SETTINGS.training, n_epochs=1, n_workers=1),
     )
     networks = [
-        fit_movie(chunks, data[1][:12], settings)
-        for chunks in (FilmChunks([store], raw=True), FilmChunks([store]), frames)
+        fit_movie(chunks, data[1][:12], settings) for chunks in (FilmChunks([store]), frames)
     ]
     predicted = [network.predict(frames) for network in networks]
     assert np.array_equal(predicted[0], predicted[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_neurodecode.config import EvaluationSettings, RidgeSettings, build_config
+from bids_neurodecode.config import EvaluationSettings, build_config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_in_time
 from bids_neurodecode.systems.movie.banded import LEFT_OUT, NOTHING_VARIES, encode_banded
@@ -15,6 +15,7 @@ from bids_neurodecode.systems.movie.frames import (
     surrogate_similarity,
 )
 from bids_neurodecode.systems.movie.parts import Pool
+from bids_neurodecode.systems.movie.recipe import FilmRidge
 from bids_neurodecode.systems.movie.setup import (
     FilmData,
     choose_voxels,
@@ -68,10 +69,7 @@ def banded(samples, features):
         samples,
         split_in_time(samples.table, gap=10.0, test_fraction=0.25),
         features,
-        repetition_time=TR,
-        delays=(2.0, 4.0),
-        n_components=None,
-        ridge=RidgeSettings(),
+        FilmRidge(TR, (2.0, 4.0)),
         evaluation=EVALUATION,
         rng=np.random.default_rng(1),
     )

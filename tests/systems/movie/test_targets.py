@@ -166,8 +166,10 @@ def test_p_of_agreement_holds_its_level_without_agreement():
 
 # voxels
 
+FDR = pytest.param('fdr', marks=pytest.mark.slow)  # draws surrogates
 
-@pytest.mark.parametrize('rule', ['fdr', 'top', 'threshold'])
+
+@pytest.mark.parametrize('rule', [FDR, 'top', 'threshold'])
 def test_planted_voxels_are_chosen(people, split, rule):
     settings = SelectionSettings(measure='isc', rule=rule, fraction=N_PLANTED / N_VOXELS)
     found = compared(people, split, settings)
@@ -337,7 +339,7 @@ def grouped(series, split, settings, **more):
     )
 
 
-@pytest.mark.parametrize('rule', ['fdr', 'top'])
+@pytest.mark.parametrize('rule', [FDR, 'top'])
 def test_the_group_chooses_planted_voxels_without_test_volumes(people, split, rule):
     settings = SelectionSettings(measure='isc', rule=rule, fraction=N_PLANTED / N_VOXELS)
     found = grouped(people, split, settings)

@@ -89,6 +89,7 @@ def test_noise_alone_is_at_chance_though_it_correlates_with_what_it_was_made_fro
     assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(again, test, strict=True)]) > 0.2
 
 
+@pytest.mark.slow
 def test_without_repeats_over_runs_or_a_network_it_is_left_out_and_said():
     samples, pictures = world(n_stimuli=12, n_runs=2)
     for viewers, told, note in (

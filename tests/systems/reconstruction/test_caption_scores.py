@@ -86,6 +86,7 @@ def test_captions_of_what_is_like_the_truth_are_like_its_captions(seen):
     assert found['baseline-mean-image', caption_scores.TWO_WAY].value == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_captions_that_say_nothing_are_at_chance_and_other_protocols_have_none(seen):
     result = score(*seen, captions_of(seen[1], shuffled=True))
     own = rows(result)['ridge', caption_scores.TWO_WAY]

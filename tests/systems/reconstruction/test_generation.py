@@ -208,6 +208,7 @@ def test_planted_pictures_are_found(found):
 FIVE = metrics.Metric('Among five', unit='share', low=0, high=1)
 
 
+@pytest.mark.slow
 def test_the_other_protocol_of_pictures(monkeypatch):
     """MindEye's: its own similarity, and retrieval among as many random candidates as it has."""
     monkeypatch.setattr(scoring, 'POOL', 5)
@@ -253,6 +254,7 @@ def test_averages_and_single_trials_are_both_reconstructed(found):
     )
 
 
+@pytest.mark.slow
 def test_nothing_that_was_fitted_depends_on_held_out_pictures_or_responses():
     samples, pictures = world()
     split = split_by_group(samples.table, 'stimulus', rng=np.random.default_rng(0))
@@ -318,6 +320,7 @@ def test_a_closed_set_learns_its_pictures_once_and_identifies_among_all():
     assert set(result.pictures.table['space']) == {'single-trial'}
 
 
+@pytest.mark.slow
 def test_noise_of_a_picture_does_not_tell_its_stimulus():
     """With the stimulus as its seed, noise alone would tell a closed set apart."""
     samples, pictures = world(n_stimuli=6, n_runs=4)

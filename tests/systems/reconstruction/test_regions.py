@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from bids_neurodecode.config import build_config
 from bids_neurodecode.report.regions import UNTESTED, regions_table, regions_text
@@ -59,6 +60,7 @@ def test_the_region_that_carries_the_images_is_found():
     assert ' of 4 regions are better than chance' in told.caption
 
 
+@pytest.mark.slow
 def test_p_values_of_autocorrelated_noise_are_uniform():
     p = np.concatenate([decoded(*world(seed))['p'] for seed in range(40)])
     assert 0.45 < p.mean() < 0.55

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.report.sheets import Sheet, painter
-from bids_neurodecode.report.slices import SliceLayout, add_axes, height_of
+from bids_neurodecode.report.slices import SliceLayout, add_axes, color_bar, height_of
 from bids_neurodecode.report.style import (
     BLUE,
     GREY,
@@ -35,6 +35,8 @@ MANY_VOXELS = 1500
 """From here on voxels are drawn as a density, not one by one."""
 MOST_REGIONS = 40
 N_SLICES = 4
+THUMB = 0.95
+"""Inches of a side of the images beside their maps."""
 
 
 @styled
@@ -205,8 +207,8 @@ def plot_partition(
     return figure
 
 
-def best_slices(score: RealArray, mask: BoolArray, n: int = N_SLICES) -> tuple[int, ...]:
-    """Return the axial slices with the highest sum of scores above 0, from bottom to top.
+def best_slices(score: RealArray, mask: BoolArray) -> tuple[int, ...]:
+    """Return the axial slices with the highest sum of scores above 0, at most four, bottom to top.
 
     Parameters
     ----------
@@ -214,13 +216,12 @@ def best_slices(score: RealArray, mask: BoolArray, n: int = N_SLICES) -> tuple[i
         Of each voxel, (x, y, z).
     mask
         Voxels that count, (x, y, z).
-    n
-        How many slices, at most.
     """
     total = np.where(mask, np.clip(np.nan_to_num(score), 0, None), 0).sum(axis=(0, 1))
     total += 1e-9 * mask.sum(axis=(0, 1))
     covered = np.flatnonzero(mask.any(axis=(0, 1)))
-    return tuple(sorted(int(z) for z in covered[np.argsort(-total[covered], kind='stable')[:n]]))
+    best = covered[np.argsort(-total[covered], kind='stable')[:N_SLICES]]
+    return tuple(sorted(int(z) for z in best))
 
 
 @styled
@@ -259,25 +260,21 @@ def plot_volumes(
     background
         Grey image below.
     """
-    thumb, n = 0.95, len(columns)
-    width = (WIDTH - thumb - 0.75 * n - 0.2) / n
-    lefts = [thumb + 0.2 + column * (width + 0.75) for column in range(n)]
-    layout = SliceLayout.of(mask, affine, N_SLICES, width)
+    width = _column_width(len(columns))
+    layout = SliceLayout.of(mask, affine, width)
     layout = SliceLayout(slices, layout.crop, len(slices), *_panel(layout, width, len(slices)))
-    row = max(layout.panel_height + 0.42, thumb + 0.3)
-    figure = new_figure(row * len(volumes) + 0.35, layout='none')
-    high = figure.get_size_inches()[1]
     bounds = [
         max(float(np.percentile(np.abs([r[c][mask] for r in volumes]), 99)), 1e-6)
-        for c in range(n)
+        for c in range(len(columns))
     ]
-    for number, (each, title, picture) in enumerate(zip(volumes, titles, pictures, strict=True)):
-        bottom = high - 0.35 - (number + 1) * row
-        _draw_picture(figure, picture, title, bottom, thumb)
-        for volume, left, bound in zip(each, lefts, bounds, strict=True):
-            _draw_volume(figure, volume, mask, affine, layout, background, left, bottom, bound)
-    _head_columns(figure, columns, bounds, lefts, width, units)
-    return figure
+
+    def draw(figure: Figure, number: int, column: int, left: float, bottom: float) -> None:
+        volume, bound = volumes[number][column], bounds[column]
+        _draw_volume(figure, volume, mask, affine, layout, background, left, bottom, bound)
+
+    return _rows_of_maps(
+        titles, pictures, columns, bounds, units, layout.panel_height + 0.42, draw
+    )
 
 
 @styled
@@ -301,37 +298,52 @@ def plot_sheets(
     sheet
         With the mesh of one hemisphere at least.
     """
-    thumb, n = 0.95, len(columns)
-    width = (WIDTH - thumb - 0.75 * n - 0.2) / n
-    lefts = [thumb + 0.2 + column * (width + 0.75) for column in range(n)]
-    row = max(0.7 * width / 4 + 0.2, thumb + 0.3)
-    figure = new_figure(row * len(values) + 0.35, layout='none')
-    high = figure.get_size_inches()[1]
-    bounds = [max(float(np.nanpercentile(np.abs(values[:, c]), 99)), 1e-6) for c in range(n)]
-    for number, (each, title, picture) in enumerate(zip(values, titles, pictures, strict=True)):
-        bottom = high - 0.35 - (number + 1) * row
-        _draw_picture(figure, picture, title, bottom, thumb)
-        for one, left, bound in zip(each, lefts, bounds, strict=True):
-            paint = painter('RdBu_r', -bound, bound)
-            sheet.draw_row(figure, one, paint, (left, bottom + 0.1, width, 0.7 * width / 4))
-    _head_columns(figure, columns, bounds, lefts, width, units)
-    return figure
+    width = _column_width(len(columns))
+    height = 0.7 * width / 4
+    bounds = [
+        max(float(np.nanpercentile(np.abs(values[:, c]), 99)), 1e-6) for c in range(len(columns))
+    ]
+
+    def draw(figure: Figure, number: int, column: int, left: float, bottom: float) -> None:
+        paint = painter('RdBu_r', -bounds[column], bounds[column])
+        sheet.draw_row(figure, values[number, column], paint, (left, bottom + 0.1, width, height))
+
+    return _rows_of_maps(titles, pictures, columns, bounds, units, height + 0.2, draw)
 
 
-def _head_columns(
-    figure: Figure,
+def _column_width(n: int) -> float:
+    """Return the inches that each of so many columns of maps may take, beside its colour bar."""
+    return (WIDTH - THUMB - 0.75 * n - 0.2) / n
+
+
+def _rows_of_maps(
+    titles: Sequence[str],
+    pictures: Sequence[Image | None],
     columns: Sequence[str],
     bounds: Sequence[float],
-    lefts: Sequence[float],
-    width: float,
     units: str,
-) -> None:
-    """Write what each column of maps is, and draw its colour bar; places in inches."""
+    least: float,
+    draw: Callable[[Figure, int, int, float, float], None],
+) -> Figure:
+    """Draw a row for each image, and each column's colour bar; places in inches.
+
+    ``draw`` is given the figure, row, column, and the place of the map's lower left corner, and a
+    row is at least so high.
+    """
+    width, row = _column_width(len(columns)), max(least, THUMB + 0.3)
+    lefts = [THUMB + 0.2 + column * (width + 0.75) for column in range(len(columns))]
+    figure = new_figure(row * len(titles) + 0.35, layout='none')
     high = figure.get_size_inches()[1]
+    for number, (title, picture) in enumerate(zip(titles, pictures, strict=True)):
+        bottom = high - 0.35 - (number + 1) * row
+        _draw_picture(figure, picture, title, bottom, THUMB)
+        for column, left in enumerate(lefts):
+            draw(figure, number, column, left, bottom)
     for name, bound, left in zip(columns, bounds, lefts, strict=True):
         figure.text(left / WIDTH, 1 - 0.2 / high, name, weight='bold', fontsize=9)
         axis = add_axes(figure, left + width + 0.06, 0.3, 0.09, high - 0.8)
-        _color_bar(figure, axis, bound, units)
+        color_bar(figure, axis, 'RdBu_r', (-bound, bound), units)
+    return figure
 
 
 def _panel(layout: SliceLayout, width: float, n: int) -> tuple[float, float]:
@@ -373,12 +385,3 @@ def _draw_volume(
         panel.slice(shown[:, :, z][layout.crop], cmap='RdBu_r', vmin=-bound, vmax=bound)
         panel.outline(mask[:, :, z][layout.crop], '#9ca3af')
         panel.title(height_of(affine, mask.shape, z), 'center', fontsize=7)
-
-
-def _color_bar(figure: Figure, axis: Any, bound: float, units: str) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    bar = figure.colorbar(ScalarMappable(Normalize(-bound, bound), 'RdBu_r'), cax=axis)
-    bar.set_label(units, fontsize=7)
-    bar.ax.tick_params(labelsize=7)

@@ -15,9 +15,8 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
-from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
-from bids_neurodecode.systems.movie.recipe import FilmEncoding, encode_films
+from bids_neurodecode.systems.movie.recipe import FilmEncoding, FilmRidge, encode_films
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import known_runs
 from bids_neurodecode.workflow.files import fold_voxels, save_map
@@ -134,15 +133,10 @@ def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, obje
         used,
         films.plan.split,
         features,
-        repetition_time=films.period,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        ridge=config.ridge,
+        FilmRidge.of(config, films.period, device=films.device),
         evaluation=config.evaluation,
         rng=np.random.default_rng(config.seed),
-        device=films.device,
         chosen=chosen,
-        columns=config.features.extractor == TABLE,
     )
     write_json(folder / 'metrics.json', describe(result.scores))
     kept = used.responses.mask

@@ -15,7 +15,6 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
-from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.settings.movie import DESIGNS
 from bids_neurodecode.stimuli.filmstore import (
     FilmChunks,
@@ -152,6 +151,7 @@ def encode_banded(
     from bids_neurodecode.evaluation.metrics import scores_table
     from bids_neurodecode.systems.movie import banded as movie_banded
     from bids_neurodecode.systems.movie.comparison import compare_models
+    from bids_neurodecode.systems.movie.recipe import FilmRidge
 
     config, split, period = films.config, films.plan.split, films.period
     samples, _, chosen = films.usable()
@@ -159,15 +159,10 @@ def encode_banded(
         samples,
         split,
         {file.stem: np.load(file) for file in bands},
-        repetition_time=period,
-        delays=config.delay.fir_seconds,
-        n_components=config.features.n_components,
-        ridge=config.ridge,
+        FilmRidge.of(config, period, device=films.device),
         evaluation=config.evaluation,
         rng=np.random.default_rng(config.seed),
-        device=films.device,
         chosen=chosen,
-        columns=config.features.extractor == TABLE,
     )
     compared = compare_models(
         samples,
@@ -320,7 +315,7 @@ def load_data(
     frames = [open_store(file) for file in stores]
 
     def chunks(rows: npt.NDArray[np.intp]) -> Chunks:
-        return cast('Chunks', FilmChunks(frames, pairs[rows], raw=True))
+        return cast('Chunks', FilmChunks(frames, pairs[rows]))
 
     data = FilmData(
         Samples(Responses(delayed, films.mask.restrict(keep)), table),

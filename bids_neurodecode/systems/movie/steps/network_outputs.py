@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.names import stimulus_path, unique_labels
-from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_tsv
 from bids_neurodecode.bids.video import beside, strip, write_picture, write_video
 from bids_neurodecode.bids.writer import ProductWriter
@@ -74,8 +76,7 @@ def write_network(
             maps['saliency'] = writer.image(
                 'saliency', folder / 'saliency.nii.gz', more={'desc': DESC}
             )
-        write_films(writer, participant, table, folder)
-        frames = write_examples(writer, participant, table, folder)
+        frames = write_frames(writer, participant, table, folder)
     explained = {
         name: writer.table(
             name,
@@ -129,11 +130,8 @@ def _write_encoding(
         )
     mask = VoxelMask.load(folder / 'judged.nii.gz')
     rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
-    for number, run in enumerate(participant.runs):
-        mine = table['run'].to_numpy()[rows] == number
-        if not mine.any():
-            continue
-        times = table['run_onset'].to_numpy()[rows[mine]] + config.delay.seconds
+    for run, mine, onsets in held_out_runs(participant, table, rows):
+        times = onsets + config.delay.seconds
         writer.for_run(run.entities, run.sources).series(
             'predicted',
             mask.image(predicted[mine]),
@@ -145,10 +143,31 @@ def _write_encoding(
     return maps
 
 
-def write_films(
+def held_out_runs(
+    participant: ParticipantInput, table: pd.DataFrame, rows: npt.NDArray[np.intp]
+) -> Iterator[tuple[RunInput, npt.NDArray[np.bool_], npt.NDArray[np.float64]]]:
+    """Yield each run that held-out samples are of, which these are, and their seconds in it.
+
+    Parameters
+    ----------
+    participant
+        Whose data.
+    table
+        One row per sample.
+    rows
+        Of held-out samples, (n_rows,).
+    """
+    held_out = table.iloc[rows]
+    for number, run in enumerate(participant.runs):
+        mine = held_out['run'].to_numpy() == number
+        if mine.any():
+            yield run, mine, held_out['run_onset'].to_numpy(dtype=float)[mine]
+
+
+def write_frames(
     writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
-) -> None:
-    """Write each film's held-out frames beside their reconstruction (its first presentation).
+) -> Path:
+    """Write reconstructed films; return the table of the frames that the report shows.
 
     Parameters
     ----------
@@ -161,16 +180,26 @@ def write_films(
     folder
         Of what the network gave.
     """
-    rows = np.load(folder / 'frames-rows.npy')
-    truth, decoded = (np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in _PAIR)
-    shown = table.iloc[rows]
+    shown = table.iloc[np.load(folder / 'frames-rows.npy')]
+    frames = [np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in ('truth', 'decoded')]
+    _write_films(writer, participant, shown, frames)
+    return _write_examples(writer, participant, shown, frames, folder)
+
+
+def _write_films(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    shown: pd.DataFrame,
+    frames: Sequence[npt.NDArray[Any]],
+) -> None:
+    """Write each film's held-out frames beside their reconstruction (its first presentation)."""
     period = participant.runs[0].repetition_time
     labels = unique_labels(participant.stimuli)
     for film in dict.fromkeys(shown['film'].astype(str)):
         of_film = (shown['film'].astype(str) == film).to_numpy()
         first = shown['showing'].to_numpy() == shown['showing'].to_numpy()[of_film].min()
         mine = np.flatnonzero(of_film & first)
-        a, b = np.asarray(truth[mine]), np.asarray(decoded[mine])
+        a, b = (np.asarray(each[mine]) for each in frames)
         video = _stimulus(writer, labels[film], 'video')
         write_video(video, beside(a, b), 1 / period)
         write_picture(_stimulus(writer, labels[film], 'image'), strip(a, b))
@@ -186,47 +215,33 @@ def write_films(
         writer.written.append(video.with_suffix('.json'))
 
 
-_PAIR = ('truth', 'decoded')
-
-
 def _stimulus(writer: ProductWriter, label: str, suffix: Any) -> Path:
     path = writer.output_dir / stimulus_path(writer.entities, label, suffix, 'recon')
     writer.written.append(path)
     return path
 
 
-def write_examples(
-    writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
+def _write_examples(
+    writer: ProductWriter,
+    participant: ParticipantInput,
+    shown: pd.DataFrame,
+    frames: Sequence[npt.NDArray[Any]],
+    folder: Path,
 ) -> Path:
-    """Keep the frames that the report shows: a table, and ``.npy`` beside it.
-
-    Parameters
-    ----------
-    writer
-        Of the participant's products.
-    participant
-        Whose data.
-    table
-        One row per sample.
-    folder
-        Of what the network gave.
-    """
+    """Keep the frames that the report shows: a table, and ``.npy`` beside it."""
     similarity = np.load(folder / 'frames-similarity.npy')
-    rows = np.load(folder / 'frames-rows.npy')
     kinds, picked = pick_examples(similarity, EXAMPLES)
-    shown = table.iloc[rows[picked]]
     examples = pd.DataFrame(
         {
             'kind': kinds,
-            'film': shown['film'].astype(str).to_numpy(),
-            'onset': shown['onset'].to_numpy(),
+            'film': shown['film'].iloc[picked].astype(str).to_numpy(),
+            'onset': shown['onset'].to_numpy()[picked],
             'similarity': similarity[picked],
         }
     )
     name = f'sub-{participant.label}_task-{participant.task}_frames'
     log = writer.output_dir / f'sub-{participant.label}' / 'log'
-    pairs = [np.load(folder / f'frames-{x}.npy', mmap_mode='r')[picked] for x in _PAIR]
-    np.save(folder / 'examples.npy', np.stack(pairs, axis=1))
+    np.save(folder / 'examples.npy', np.stack([each[picked] for each in frames], axis=1))
     copy_file(folder / 'examples.npy', log / f'{name}.npy')
     write_tsv(log / f'{name}.tsv', examples)
     return log / f'{name}.tsv'

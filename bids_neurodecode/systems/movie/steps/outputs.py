@@ -22,7 +22,7 @@ from bids_neurodecode.systems.movie.steps.group_outputs import (
     add_ceilings,
     write_agreement,
 )
-from bids_neurodecode.systems.movie.steps.network_outputs import write_network
+from bids_neurodecode.systems.movie.steps.network_outputs import held_out_runs, write_network
 from bids_neurodecode.systems.steps.publish import (
     Outputs,
     Publisher,
@@ -253,16 +253,10 @@ def publish_predicted(
     linear
         What the linear models gave.
     """
-    rows, predicted = linear.rows, linear.predictions
-    participant, writer = publisher.participant, publisher.writer
-    for number, run in enumerate(participant.runs):
-        mine = table['run'].to_numpy()[rows] == number
-        if not mine.any():
-            continue
-        onsets = [float(x) for x in table['run_onset'].to_numpy()[rows[mine]]]
-        image = mask.image(np.asarray(predicted[mine]))
-        of_run = writer.for_run(run.entities, run.sources)
-        of_run.series('predicted', image, run.repetition_time, RunOnsets=onsets)
+    for run, mine, onsets in held_out_runs(publisher.participant, table, linear.rows):
+        image = mask.image(np.asarray(linear.predictions[mine]))
+        of_run = publisher.writer.for_run(run.entities, run.sources)
+        of_run.series('predicted', image, run.repetition_time, RunOnsets=onsets.tolist())
 
 
 def publish_model(

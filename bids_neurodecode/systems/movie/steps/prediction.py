@@ -276,7 +276,7 @@ class Applied:
         from bids_neurodecode.stimuli.filmstore import FilmChunks
 
         stores, pairs = stores_of(self.table, stimuli_dir, films, self.period, self.config)
-        return FilmChunks([*stores.values()], pairs, raw=True)
+        return FilmChunks([*stores.values()], pairs)
 
     def _keep(
         self,

@@ -15,7 +15,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.movie.steps.network_outputs import write_examples, write_films
+from bids_neurodecode.systems.movie.steps.network_outputs import write_frames
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, publishing
 from bids_neurodecode.workflow.files import read_json
 
@@ -181,14 +181,11 @@ def write_applied_network(
     folder
         Of what the network gave.
     """
-    if 'n_network' not in info:
-        return None
-    if not participant.runs:
+    if 'n_network' not in info or not participant.runs:
         return None
     frames = None
     if info['decoder']:
-        write_films(writer, participant, table, folder)
-        frames = write_examples(writer, participant, table, folder)
+        frames = write_frames(writer, participant, table, folder)
     return NetworkResults(
         mode=info['mode'],
         design=config.movie.design,
