@@ -146,12 +146,19 @@ def write_image(
     if repetition_time is not None:
         zooms = (*image.header.get_zooms()[:3], repetition_time)
         image.header.set_zooms(zooms)
+    with _compressed(path) as stream:
+        stream.write(image.to_bytes())
+
+
+@contextmanager
+def _compressed(path: Path) -> Iterator[gzip.GzipFile]:
+    """Compress into a file, whole or not at all; the same content makes the same bytes."""
     with (
         atomic(path) as temporary,
         temporary.open('wb') as raw,
         gzip.GzipFile(filename='', mode='wb', fileobj=raw, compresslevel=6, mtime=0) as stream,
     ):
-        stream.write(image.to_bytes())
+        yield stream
 
 
 def write_volumes(
@@ -174,11 +181,7 @@ def write_volumes(
     n = first.header.sizeof_hdr
     header = type(first.header)(content[:n])
     header.set_data_shape((*first.shape[:3], n_volumes))
-    with (
-        atomic(path) as temporary,
-        temporary.open('wb') as raw,
-        gzip.GzipFile(filename='', mode='wb', fileobj=raw, compresslevel=6, mtime=0) as stream,
-    ):
+    with _compressed(path) as stream:
         stream.write(header.binaryblock + content[n : int(header.get_data_offset())])
         for part in parts:
             stream.write(part.tobytes(order='F'))

@@ -22,23 +22,15 @@ import torch
 from torch import Tensor
 
 from bids_neurodecode.algebra import check_device
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.precision import Precision, dtype_of
-from bids_neurodecode.text import one_line
+from bids_neurodecode.models.weights import need_files, read_part
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 NOT_BYTES = 'CLIP takes images as uint8 of shape (n, h, w, 3); these are {found}.'
 NO_CAPTION = 'Image {row} (counted from 0) has no caption that is not empty. Give it one.'
 BAD_OUT = 'The array for {n} targets must be of shape {expected}; it is {found}.'
-MISSING = (
-    'CLIP of Versatile Diffusion is not in {folder}: {file} is missing. Get it with '
-    '"bids_neurodecode-tools weights fetch versatile-diffusion".'
-)
-BAD_FOLDER = (
-    'CLIP of Versatile Diffusion in {folder} cannot be read: {reason}. Get it again with '
-    '"bids_neurodecode-tools weights fetch versatile-diffusion".'
-)
-
+WEIGHTS = 'versatile-diffusion'
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 BETWEEN = 512
@@ -135,7 +127,22 @@ class ClipTargets:
         InputError
             If it is incomplete or damaged.
         """
-        return cls(*_read(folder), device, precision)
+        from transformers import (
+            CLIPTextModelWithProjection,
+            CLIPTokenizer,
+            CLIPVisionModelWithProjection,
+        )
+
+        need_files(folder, WEIGHTS, _FILES)
+        kinds: dict[str, Any] = {
+            'image_encoder': CLIPVisionModelWithProjection,
+            'text_encoder': CLIPTextModelWithProjection,
+            'tokenizer': CLIPTokenizer,
+        }
+        vision, text, tokenizer = (
+            read_part(kind.from_pretrained, folder / name, WEIGHTS) for name, kind in kinds.items()
+        )
+        return cls(vision, text, tokenizer, device, precision)
 
     @property
     def vision_shape(self) -> tuple[int, int]:
@@ -256,29 +263,3 @@ def _output(
 
 def _to_numpy(values: Tensor) -> Float32Array:
     return np.asarray(values.cpu().numpy(), dtype=np.float32)
-
-
-def _read(folder: Path) -> tuple[Any, Any, Any]:
-    for file in _FILES:
-        if not (folder / file).is_file():
-            raise InputError(MISSING.format(folder=folder, file=file))
-    from safetensors import SafetensorError
-    from transformers import (
-        CLIPTextModelWithProjection,
-        CLIPTokenizer,
-        CLIPVisionModelWithProjection,
-    )
-
-    try:
-        return (
-            CLIPVisionModelWithProjection.from_pretrained(
-                folder / 'image_encoder', local_files_only=True
-            ),
-            CLIPTextModelWithProjection.from_pretrained(
-                folder / 'text_encoder', local_files_only=True
-            ),
-            CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True),
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = one_line(error)
-        raise InputError(BAD_FOLDER.format(folder=folder, reason=reason)) from error

@@ -35,21 +35,13 @@ from bids_neurodecode.models.sampling import (
     resize_pictures,
     to_signed,
 )
-from bids_neurodecode.text import one_line
+from bids_neurodecode.models.weights import need_files, read_part
 from bids_neurodecode.typing import Uint8Array
 
 BAD_WEIGHT = 'The weight of the text must lie between 0 and 1: {found}.'
 NOT_PAIRED = (
     'The networks of image and text do not belong together: {n} attention blocks of the one '
     'have no counterpart in the other (first: {first}).'
-)
-MISSING = (
-    'Versatile Diffusion is not in {folder}: {file} is missing. Get it with '
-    '"bids_neurodecode-tools weights fetch versatile-diffusion".'
-)
-BAD_FOLDER = (
-    'Versatile Diffusion in {folder} cannot be read: {reason}. Get it again with '
-    '"bids_neurodecode-tools weights fetch versatile-diffusion".'
 )
 REMOVED = (
     'The installed diffusers ({version}) has no Versatile Diffusion any more. Install '
@@ -58,6 +50,7 @@ REMOVED = (
 
 Latent = Literal['sample', 'mean']
 
+WEIGHTS = 'versatile-diffusion'
 _CONFIGS = ('image_unet/config.json', 'text_unet/config.json', 'vae/config.json')
 
 
@@ -241,8 +234,20 @@ class VersatileDiffusion:
             If it is incomplete or damaged.
         """
         memory = memory or MemorySettings()
-        networks = _read(folder, dtype_of(memory.precision))
-        return cls(*networks, unconditional, settings, memory)
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        need_files(folder, WEIGHTS, _CONFIGS)
+        kinds: dict[str, Any] = {
+            'image_unet': UNet2DConditionModel,
+            'text_unet': text_network(),
+            'vae': AutoencoderKL,
+        }
+        options = {'torch_dtype': dtype_of(memory.precision), 'low_cpu_mem_usage': False}
+        image, text, vae = (
+            read_part(kind.from_pretrained, folder / name, WEIGHTS, **options)
+            for name, kind in kinds.items()
+        )
+        return cls(image, text, vae, unconditional, settings, memory)
 
     @property
     def size(self) -> int:
@@ -399,28 +404,3 @@ def text_network() -> Any:
 
         raise InputError(REMOVED.format(version=__version__)) from error
     return modeling_text_unet.UNetFlatConditionModel
-
-
-def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    for file in _CONFIGS:
-        if not (folder / file).is_file():
-            raise InputError(MISSING.format(folder=folder, file=file))
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from safetensors import SafetensorError
-
-    kinds: dict[str, Any] = {
-        'image_unet': UNet2DConditionModel,
-        'text_unet': text_network(),
-        'vae': AutoencoderKL,
-    }
-    try:
-        image, text, vae = (
-            kind.from_pretrained(
-                folder / name, torch_dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
-            )
-            for name, kind in kinds.items()
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = one_line(error)
-        raise InputError(BAD_FOLDER.format(folder=folder, reason=reason)) from error
-    return image, text, vae

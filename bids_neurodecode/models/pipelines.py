@@ -33,6 +33,7 @@ from bids_neurodecode.models.sampling import (
     check_inputs,
     resize_pictures,
 )
+from bids_neurodecode.models.weights import BAD_PART, read_part
 from bids_neurodecode.text import did_you_mean, one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
@@ -43,10 +44,6 @@ NO_PIPELINE = (
 NO_ARGUMENT = (
     'The generator {recipe} hands {name!r} to {pipeline}, which takes no such argument.{near} '
     'Correct the recipe, or install another version of diffusers ({version} is installed).'
-)
-BAD_FOLDER = (
-    'The {name} in {folder} cannot be read: {reason}. Get it again with '
-    '"bids_neurodecode-tools weights fetch {weights}".'
 )
 ONE_CONDITION = (
     'The generator {name} is guided by decoded image embeddings alone: reconstruction.conditions '
@@ -333,7 +330,7 @@ def load_pipelines(
 
     entry, _, inner = recipe.encoder.partition('/')
     folder = weights[entry] / inner
-    network = _read(CLIPVisionModelWithProjection.from_pretrained, folder, entry)
+    network = read_part(CLIPVisionModelWithProjection.from_pretrained, folder, entry)
     encoder = ImageEmbeddings(network, recipe.negative, memory)
     pipelines = []
     for stage in recipe.stages:
@@ -342,7 +339,7 @@ def load_pipelines(
         if stage.components:
             pipeline = _assemble(kind, folder, stage, recipe.name, dtype)
         else:
-            pipeline = _read(kind.from_pretrained, folder, stage.weights, torch_dtype=dtype)
+            pipeline = read_part(kind.from_pretrained, folder, stage.weights, torch_dtype=dtype)
         if stage.scheduler is not None:
             scheduler = find_class(stage.scheduler, recipe.name)
             pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
@@ -384,8 +381,8 @@ def _assemble(kind: Any, folder: Path, stage: Stage, recipe: str, dtype: torch.d
     try:
         index = json.loads((folder / 'model_index.json').read_text('utf-8'))
     except (OSError, ValueError, RecursionError) as error:
-        told = {'name': folder.name, 'folder': folder.parent, 'weights': stage.weights}
-        raise InputError(BAD_FOLDER.format(reason=one_line(error), **told)) from error
+        told = {'part': folder.name, 'folder': folder.parent, 'weights': stage.weights}
+        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error
     parts: dict[str, Any] = {}
     for name, value in index.items():
         if not isinstance(value, list):
@@ -404,18 +401,8 @@ def _assemble(kind: Any, folder: Path, stage: Stage, recipe: str, dtype: torch.d
             )
         is_network = issubclass(part, torch.nn.Module)
         more = {'torch_dtype': dtype, 'low_cpu_mem_usage': False} if is_network else {}
-        parts[name] = _read(part.from_pretrained, folder / name, stage.weights, **more)
+        parts[name] = read_part(part.from_pretrained, folder / name, stage.weights, **more)
     return kind(**parts)
-
-
-def _read(read: Any, folder: Path, weights: str, **more: Any) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        return read(folder, local_files_only=True, **more)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        told = {'name': folder.name, 'folder': folder.parent, 'weights': weights}
-        raise InputError(BAD_FOLDER.format(reason=one_line(error), **told)) from error
 
 
 def _adapt(pipeline: Any, adapter: Adapter, folder: Path) -> None:
@@ -431,5 +418,5 @@ def _adapt(pipeline: Any, adapter: Adapter, folder: Path) -> None:
             local_files_only=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        told = {'name': name, 'folder': folder, 'weights': adapter.weights}
-        raise InputError(BAD_FOLDER.format(reason=one_line(error), **told)) from error
+        told = {'part': name, 'folder': folder, 'weights': adapter.weights}
+        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error

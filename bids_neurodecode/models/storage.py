@@ -54,32 +54,26 @@ def load_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]
     InputError
         If the file cannot be read or is not such a file.
     """
-    from safetensors import SafetensorError, safe_open
-
-    check_fetched(path)
-    try:
-        with safe_open(path, 'numpy') as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        description: dict[str, Any] = json.loads(metadata[KEY])
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
-    return arrays, description
+    return _load(path, with_arrays=True)
 
 
 def load_description(path: Path) -> dict[str, Any]:
     """Read what the arrays of a file are, without the arrays; errors as :func:`load_arrays`."""
+    return _load(path, with_arrays=False)[1]
+
+
+def _load(path: Path, *, with_arrays: bool) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     check_fetched(path)
     try:
         with safe_open(path, 'numpy') as file:
             description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
+            names = file.keys() if with_arrays else ()
+            return {name: file.get_tensor(name) for name in names}, description
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
-    return description
 
 
 def under(state: Mapping[str, T], part: str) -> dict[str, T]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.models.mixture import Mixture, Noise, to_uint8, to_unit
+from bids_neurodecode.models.mixture import ONE_SEED_A_PICTURE, Mixture, Noise, to_uint8, to_unit
 from bids_neurodecode.models.vdvae_blocks import Activations, Decoder, Draw, Encoder
 from bids_neurodecode.models.vdvae_config import VDVAEConfig
 from bids_neurodecode.typing import Float32Array, Uint8Array
@@ -29,7 +29,6 @@ WRONG_LENGTH = (
     'the lengths are {lengths}, the shape is {found}.'
 )
 BAD_COUNT = 'The model has {n} latents; the first {found} cannot be taken.'
-ONE_SEED_A_PICTURE = 'Sampling needs one seed per image: {n} image(s), {found} seed(s).'
 
 _MOST_LENGTHS = 8  # shown in an error
 _AT_ONCE = 16  # images

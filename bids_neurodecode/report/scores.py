@@ -491,14 +491,7 @@ def plot_confusion(matrix: npt.NDArray[Any], labels: Sequence[str]) -> Figure:
     counts = np.asarray(matrix, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
     shares = 100 * np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    side = min(max(0.42 * n + 1.2, 2.6), 6.0)
-    figure = new_figure(side, layout='compressed')
-    axis = figure.subplots()
-    drawn = axis.imshow(shares, cmap='Blues', vmin=0, vmax=100, interpolation='nearest')
-    names = [plain(shorten(label, 20)) for label in labels]
-    if n <= NAMED:
-        axis.set_xticks(range(n), names, rotation=45, ha='right', rotation_mode='anchor')
-        axis.set_yticks(range(n), names)
+    figure, axis, drawn = draw_matrix(shares, labels, 'Blues', 100)
     if n <= COUNTED:
         for i, j in np.ndindex(n, n):
             if counts[i, j]:
@@ -506,9 +499,36 @@ def plot_confusion(matrix: npt.NDArray[Any], labels: Sequence[str]) -> Figure:
                 text = f'{counts[i, j]:g}'
                 axis.text(j, i, text, ha='center', va='center', color=color, fontsize=8)
     axis.set(xlabel='decoded as', ylabel='shown')
-    axis.spines[:].set_visible(False)
     figure.colorbar(drawn, ax=axis, label='% of presentations', shrink=0.8)
     return figure
+
+
+def draw_matrix(
+    values: npt.NDArray[Any], labels: Sequence[str], colormap: str, high: float
+) -> tuple[Figure, Axes, Any]:
+    """Draw a square matrix, its rows and columns named where there is room; return what is drawn.
+
+    Parameters
+    ----------
+    values
+        Shape (n_labels, n_labels), from 0.
+    labels
+        Names of the rows and columns.
+    colormap
+        Of matplotlib.
+    high
+        Value of its end.
+    """
+    n = len(labels)
+    figure = new_figure(min(max(0.42 * n + 1.2, 2.6), 6.0), layout='compressed')
+    axis = figure.subplots()
+    drawn = axis.imshow(values, cmap=colormap, vmin=0, vmax=high, interpolation='nearest')
+    if n <= NAMED:
+        names = [plain(shorten(label, 20)) for label in labels]
+        axis.set_xticks(range(n), names, rotation=45, ha='right', rotation_mode='anchor')
+        axis.set_yticks(range(n), names)
+    axis.spines[:].set_visible(False)
+    return figure, axis, drawn
 
 
 def right_choices(predictions: pd.DataFrame) -> pd.Series[float]:

@@ -7,9 +7,6 @@ arrays, files or working folder.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -20,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.processes import run_module
 from bids_neurodecode.signals.badness import find_repeats
 from bids_neurodecode.signals.trialdesign import RunSeries, TrialDesign, build_design
 from bids_neurodecode.signals.trialtypes import (
@@ -169,17 +167,8 @@ def _write_job(
 
 
 def _run(folder: Path) -> None:
-    env = {
-        **os.environ,
-        'MPLBACKEND': 'agg',
-        # the worker must find what this process finds, installed or not
-        'PYTHONPATH': os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100
-    }
     worker = 'bids_neurodecode.signals.glmsingle_worker'
-    command = [sys.executable, '-m', worker, str(folder), str(os.getpid())]
-    done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
+    done = run_module(worker, folder, {'MPLBACKEND': 'agg'}, capture_output=True, text=True)
     if done.returncode != 0 or not (folder / 'results.npz').is_file():
         lines = done.stderr.strip().splitlines() or [f'exit status {done.returncode}']
         raise DataError(FAILED.format(reason=lines[-1].rstrip('.')))

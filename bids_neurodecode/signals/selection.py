@@ -197,22 +197,10 @@ def select_voxels(
         passed, threshold = _by_value(values, measure, rule, settings)
         order = np.where(np.isnan(values), -np.inf, values)
     words = _rule_words(rule, measure, settings)
-    if passed.sum() < settings.min_voxels and rule != 'all':
-        n_kept = min(settings.min_voxels, int(np.sum(order > -np.inf)))
-        if n_kept > passed.sum():
-            by = 'agreement of repeats over runs' if rule == 'fdr' else measure
-            warnings += (
-                TOO_FEW.format(
-                    passed=int(passed.sum()),
-                    rule=words,
-                    kept=n_kept,
-                    measure=by,
-                    minimum=settings.min_voxels,
-                ),
-            )
-            passed = np.zeros(len(passed), dtype=bool)
-            passed[np.argsort(-order, kind='stable')[:n_kept]] = True
-            words = INSTEAD.format(kept=n_kept, measure=by, rule=words)
+    if rule != 'all':
+        by = 'agreement of repeats over runs' if rule == 'fdr' else measure
+        passed, more, words = enough_voxels(passed, order, words, by, settings.min_voxels)
+        warnings += more
     keep, full = np.zeros(n_voxels, dtype=bool), np.full(n_voxels, np.nan, dtype=np.float32)
     keep[candidates], full[candidates] = passed, values
     description = (
@@ -256,20 +244,8 @@ def join_selections(
     ]
     words = f'{each[0].rule_in_words}, {PASSED_IN[settings.sessions].format(n=n)}'
     order = np.where(np.isfinite(values), values, -np.inf)
-    n_kept = min(settings.min_voxels, int(np.sum(order > -np.inf)))
-    if keep.sum() < n_kept:
-        warnings.append(
-            TOO_FEW.format(
-                passed=int(keep.sum()),
-                rule=words,
-                kept=n_kept,
-                measure=each[0].measure,
-                minimum=settings.min_voxels,
-            )
-        )
-        keep = np.zeros(len(keep), dtype=bool)
-        keep[np.argsort(-order, kind='stable')[:n_kept]] = True
-        words = INSTEAD.format(kept=n_kept, measure=each[0].measure, rule=words)
+    keep, more, words = enough_voxels(keep, order, words, each[0].measure, settings.min_voxels)
+    warnings += more
     counts = ', '.join(f'{label}: {one.n_kept}' for label, one in voting.items())
     return VoxelSelection(
         keep,
@@ -280,6 +256,41 @@ def join_selections(
         f'{keep.sum()} of {len(keep)} voxels: {words} (session {counts})',
         tuple(warnings),
     )
+
+
+def enough_voxels(
+    passed: BoolArray, order: RealArray, rule: str, measure: str, minimum: int
+) -> tuple[BoolArray, tuple[str, ...], str]:
+    """Return the voxels that passed a rule, or the best where these are too few.
+
+    Parameters
+    ----------
+    passed
+        Shape (n_voxels,).
+    order
+        How good each is, (n_voxels,); minus infinity where it cannot be chosen.
+    rule, measure
+        In words.
+    minimum
+        Voxels that are taken where there are so many.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_voxels,).
+    tuple of str
+        Warnings.
+    str
+        What was done, in words.
+    """
+    n_kept = min(minimum, int(np.sum(order > -np.inf)))
+    if passed.sum() >= n_kept:
+        return passed, (), rule
+    told = {'kept': n_kept, 'measure': measure, 'rule': rule}
+    best = np.zeros(len(passed), dtype=bool)
+    best[np.argsort(-order, kind='stable')[:n_kept]] = True
+    warning = TOO_FEW.format(passed=int(passed.sum()), minimum=minimum, **told)
+    return best, (warning,), INSTEAD.format(**told)
 
 
 def _check_length(what: str, n: int, expected: int, of: str) -> None:

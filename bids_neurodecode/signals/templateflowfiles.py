@@ -160,14 +160,19 @@ def _meshes_for(template: str, columns: Space) -> list[tuple[str, str]]:
     return [*dense, *surfaces] if columns.form == 'cifti' else surfaces
 
 
+def _templateflow() -> Any:
+    try:
+        from templateflow import api
+    except OSError as error:  # its folder is made when it is imported
+        raise InputError(NO_HOME.format(reason=one_line(error))) from error
+    return api
+
+
 def _fetch_surfaces(
     name: str, template: str, meshes: list[tuple[str, str]], *, fetch: bool
 ) -> tuple[Path, Path | None]:
     """Let TemplateFlow fetch labels on surfaces, and say what to do where it cannot."""
-    try:
-        from templateflow import api
-    except OSError as error:
-        raise InputError(NO_HOME.format(reason=one_line(error))) from error
+    api = _templateflow()
     atlas, entities = _parts_of(name)
     query = {'atlas': atlas, 'suffix': 'dseg', **_query(entities)}
     for extension, density in meshes:
@@ -214,10 +219,7 @@ def _fetch(
     fetch: bool,
 ) -> tuple[Path, Path]:
     """Let TemplateFlow fetch the files, and say what to do where it cannot."""
-    try:
-        from templateflow import api
-    except OSError as error:  # its folder is made when it is imported
-        raise InputError(NO_HOME.format(reason=one_line(error))) from error
+    api = _templateflow()
     query = {'atlas': atlas, 'suffix': 'dseg', **_query(entities)}
     images = api.ls(space, extension='.nii.gz', **query)
     tables = api.ls(space, extension='.tsv', **query)

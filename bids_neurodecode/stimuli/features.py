@@ -12,7 +12,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
@@ -327,14 +327,19 @@ def extract_captioned_features(
         If images and captions do not pair, or have the wrong shape.
     """
     _check_pictures(images)
-    if len(captions) != len(images):
-        raise DataError(UNPAIRED.format(pictures=len(images), captions=len(captions)))
+    check_pairs(images, captions)
     files = _cache_files(cache_dir, extractor, images, captions)
 
     def transform(rows: list[int]) -> Float32Array:
         return extractor.transform(images[rows], [captions[row] for row in rows])
 
     return _extract(transform, extractor.name, files)
+
+
+def check_pairs(images: Sized, captions: Sized) -> None:
+    """Refuse captions that are not one per image."""
+    if len(captions) != len(images):
+        raise DataError(UNPAIRED.format(pictures=len(images), captions=len(captions)))
 
 
 def _check_pictures(images: npt.NDArray[Any]) -> None:

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extras import PACKAGED, packaged_files
+from bids_neurodecode.stimuli.features import check_pairs
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.stimuli.convnets import ConvNet
 
 UNKNOWN_LAYER = 'The network {name!r} has no layer {layer!r}; it has: {layers}.'
-UNPAIRED = 'There must be one caption per image: {images} images, {captions} captions.'
 
 AT_ONCE = {'cpu': 4, 'cuda': 64}
 """Images that a network is given at once: one takes several MB on its way, and with more a CPU
@@ -134,8 +134,7 @@ class CaptionEmbedding:
         DataError
             If images and captions do not pair.
         """
-        if len(images) != len(texts):
-            raise DataError(UNPAIRED.format(images=len(images), captions=len(texts)))
+        check_pairs(images, texts)
         return self.embed(texts)
 
     def embed(self, texts: Sequence[str]) -> Float32Array:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
-from bids_neurodecode.stimuli.features import WEIGHTS
+from bids_neurodecode.stimuli.features import WEIGHTS, check_pairs
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
@@ -41,7 +41,6 @@ NOT_BYTES = (
 )
 BAD_CHOICE = '{what} must be one of {choices} for {name}; it is {found!r}.'
 BAD_LAYER = '{name} has layers 0 to {last} (0: the embedding); {found} is none of them.'
-CAPTIONS_DIFFER = 'There must be one caption per image: {pictures} images, {captions} captions.'
 
 BLIP_TOKENS = 32
 """Length that captions are padded or truncated to."""
@@ -206,8 +205,7 @@ class BlipCaptioned:
         """
         import torch
 
-        if len(images) != len(texts):
-            raise DataError(CAPTIONS_DIFFER.format(pictures=len(images), captions=len(texts)))
+        check_pairs(images, texts)
         pixels = preprocess(self.processor, images)
         words = self.tokenizer(
             list(texts),

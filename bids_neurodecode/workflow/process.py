@@ -12,8 +12,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from bids_neurodecode import errors
-from bids_neurodecode.processes import die_with
+from bids_neurodecode.processes import die_with, run_module
 from bids_neurodecode.workflow.files import read_json, save_json
 
 TRACEBACK = 'traceback.txt'
@@ -60,13 +58,7 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
     RuntimeError
         If it failed with an error of the program.
     """
-    env = {
-        **os.environ,
-        # the process must find what this one finds, installed or not
-        'PYTHONPATH': os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100
-    }
-    command = [sys.executable, '-m', module, str(folder), str(os.getpid())]
-    done = subprocess.run(command, cwd=folder, env=env, check=False)
+    done = run_module(module, folder)
     if (folder / 'error.json').exists():
         error = read_json(folder / 'error.json')
         raise getattr(errors, error['kind'])(error['message'])

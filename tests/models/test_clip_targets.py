@@ -187,7 +187,7 @@ def test_folder(targets, images, tmp_path):
     targets.vision.save_pretrained(tmp_path / 'image_encoder')
     targets.text.save_pretrained(tmp_path / 'text_encoder')
     folder = tmp_path / 'tokenizer'
-    with pytest.raises(InputError, match=r'tokenizer/vocab\.json is missing\. Get it with'):
+    with pytest.raises(InputError, match=r'tokenizer/vocab\.json is missing\. Get them with'):
         ClipTargets.from_folder(tmp_path)
     write_tokenizer(folder)
     found = ClipTargets.from_folder(tmp_path)

@@ -290,7 +290,7 @@ def test_folder_in_the_published_layout(tmp_path):
     with pytest.raises(InputError, match='cannot be read'):
         VersatileDiffusion.from_folder(tmp_path, NOTHING, settings)
     (tmp_path / 'vae' / 'config.json').unlink()
-    with pytest.raises(InputError, match=r'vae/config.json is missing\. Get it with'):
+    with pytest.raises(InputError, match=r'vae/config.json is missing\. Get them with'):
         VersatileDiffusion.from_folder(tmp_path, NOTHING, settings)
 
 

@@ -15,7 +15,7 @@ from bids_neurodecode.report.reader import Reader, confidence_of, read_table
 from bids_neurodecode.report.regions import regions_table
 from bids_neurodecode.report.results import ConditionResults
 from bids_neurodecode.report.section_scores import without_empty
-from bids_neurodecode.report.style import BLACK, new_figure, plain, shorten, styled
+from bids_neurodecode.report.style import BLACK, styled
 from bids_neurodecode.report.verdicts import shown_by
 
 if TYPE_CHECKING:
@@ -165,22 +165,15 @@ def plot_dissimilarity(
         Of rows and columns.
     """
     n = len(names)
-    side = min(max(0.42 * n + 1.2, 2.6), 6.0)
-    figure = new_figure(side, layout='compressed')
-    axis = figure.subplots()
     shown = np.where(np.eye(n, dtype=bool), np.nan, matrix)
     known = shown[np.isfinite(shown)]
     high = max(float(known.max(initial=0)), 1e-12)
     # distances below 0 are noise about 0: they have its colour
-    drawn = axis.imshow(shown, cmap='viridis', vmin=0, vmax=high, interpolation='nearest')
+    figure, axis, drawn = scores.draw_matrix(shown, names, 'viridis', high)
     rows, columns = np.nonzero(clear & np.isfinite(shown))
-    if n <= 40:
-        labels = [plain(shorten(name, 20)) for name in names]
-        axis.set_xticks(range(n), labels, rotation=45, ha='right', rotation_mode='anchor')
-        axis.set_yticks(range(n), labels)
+    if n <= scores.NAMED:
         dark = shown[rows, columns] < 0.6 * high
         axis.scatter(columns, rows, s=7, c=np.where(dark, 'white', BLACK))
     axis.set(xlabel='condition', ylabel='condition')
-    axis.spines[:].set_visible(False)
     figure.colorbar(drawn, ax=axis, label='crossnobis distance (noise units)', shrink=0.8)
     return figure

@@ -19,6 +19,7 @@ from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.evaluation.voxels import pearson_by_column
+from bids_neurodecode.signals.selection import enough_voxels
 from bids_neurodecode.systems.movie.parts import (
     FoldPrediction,
     Pool,
@@ -44,10 +45,6 @@ NO_ROWS = (
 NO_VOXELS = (
     'No voxel can be chosen by agreement between participants: none of the {n} voxels varies in '
     'all of them. Check the masks, or set selection.measure = "none".'
-)
-TOO_FEW = (
-    '{passed} voxel(s) passed the rule ({rule}); the best {kept} by {measure} were taken instead '
-    '(selection.min_voxels = {minimum}).'
 )
 
 Measure = Literal['isc', 'snr']
@@ -339,18 +336,5 @@ def choose_by_agreement(
     else:
         passed[best[: max(1, round(settings.fraction * n_inside))]] = True
         rule = f'highest {settings.fraction:.0%} by {measure}'
-    warnings: tuple[str, ...] = ()
-    n_least = min(settings.min_voxels, n_inside)
-    if passed.sum() < n_least:
-        warnings = (
-            TOO_FEW.format(
-                passed=int(passed.sum()),
-                rule=rule,
-                kept=n_least,
-                measure=measure,
-                minimum=settings.min_voxels,
-            ),
-        )
-        passed = np.zeros(len(found), dtype=bool)
-        passed[best[:n_least]] = True
+    passed, warnings, _ = enough_voxels(passed, order, rule, measure, settings.min_voxels)
     return FilmVoxels(passed, f'{passed.sum()} of {n_inside} voxels: {rule}', warnings)
