@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 UNPAIRED = 'There must be one frame a response: {responses} responses, {frames} frames.'
 BAD_FRAMES = 'Frames must be (n, height, width, 3) in [0, 1]; these are {found}.'
 BAD_LABELS = 'There must be one region label a voxel: {voxels} voxels, {labels} labels.'
-BAD_TOP = 'The share of most salient voxels must lie between 0 and 1; it is {found}.'
+MOST = 0.2
+"""Share of the voxels that count as the most salient."""
 NO_SALIENCY = 'No voxel has any saliency: the reconstruction does not depend on the responses.'
 
 
@@ -84,10 +85,8 @@ def saliency_by_region(
     saliency: FloatArray,
     labels: npt.ArrayLike,
     names: Mapping[int, str],
-    *,
-    top: float = 0.2,
 ) -> pd.DataFrame:
-    """Attribute the most salient voxels to regions.
+    """Attribute the most salient voxels, a fifth of all, to regions.
 
     Parameters
     ----------
@@ -97,8 +96,6 @@ def saliency_by_region(
         The region of each voxel, (n_voxels,), integers.
     names
         Names of regions; voxels of other labels are ``other``.
-    top
-        Share of the voxels that count as most salient.
 
     Returns
     -------
@@ -116,11 +113,9 @@ def saliency_by_region(
     region = np.asarray(labels)
     if region.shape != saliency.shape:
         raise DataError(BAD_LABELS.format(voxels=saliency.shape, labels=region.shape))
-    if not 0 < top <= 1:
-        raise DataError(BAD_TOP.format(found=top))
     if not saliency.max() > 0:
         raise DataError(NO_SALIENCY)
-    n_top = max(1, round(top * len(saliency)))
+    n_top = max(1, round(MOST * len(saliency)))
     chosen = np.zeros(len(saliency), dtype=bool)
     chosen[np.argsort(-saliency, kind='stable')[:n_top]] = True
     rows = []

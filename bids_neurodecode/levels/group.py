@@ -45,7 +45,7 @@ def group_scores(call: Call, records: list[Path]) -> Mapping[str, object]:
         Files of the participants' records.
     """
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-    from bids_neurodecode.levels.group_page import compare_over_participants, gather_metrics
+    from bids_neurodecode.levels.group_scores import compare_over_participants, gather_metrics
     from bids_neurodecode.report.reader import Reader
 
     readers = [Reader(read_results(file)) for file in records]

@@ -7,14 +7,24 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bids_neurodecode.evaluation.metrics import BASELINE, bounds_of, difference_bounds_of
-from bids_neurodecode.evaluation.paired import paired_difference
-from bids_neurodecode.evaluation.statistics import MIN_GROUPS, bootstrap_ci
+from bids_neurodecode.evaluation.metrics import BASELINE
+from bids_neurodecode.evaluation.statistics import MIN_GROUPS
+from bids_neurodecode.levels.group_scores import (
+    averaged,
+    compare_over_participants,
+    gather_metrics,
+    group_verdict,
+    guides_of,
+    keys_of,
+    mean_metrics,
+    mean_score,
+    same_score,
+    verdicts_of_group_images,
+)
 from bids_neurodecode.levels.participant_page import how_to_read, methods_of_all
 from bids_neurodecode.report import brain, scores
 from bids_neurodecode.report.boilerplate import cited, in_words
@@ -66,7 +76,6 @@ from bids_neurodecode.report.section_signal import (
 from bids_neurodecode.report.style import collecting_later, percent
 from bids_neurodecode.report.verdicts import (
     DECODED,
-    FINAL,
     differences,
     score_verdict,
     test_of,
@@ -75,9 +84,6 @@ from bids_neurodecode.report.verdicts import (
 from bids_neurodecode.spaces import like
 from bids_neurodecode.systems.encoding.report.shared import shared_section
 from bids_neurodecode.text import span_of
-
-KEYS = ('system', 'model', 'protocol', 'split', 'space', 'metric')
-"""Columns that make two rows of the metrics tables of two participants the same score."""
 
 COUNTS = brain.MapSpec(
     'Participants in whom the voxel was selected',
@@ -98,19 +104,6 @@ CAVEAT = (
     'most of them do [@allefeld2016prevalence]; the count of participants above chance on their '
     'own says more.'
 )
-
-
-class MeanScore(NamedTuple):
-    """A score over participants."""
-
-    mean: float
-    low: float
-    high: float
-    chance: float
-    n: int
-    n_significant: int
-    """Participants whose score is better than chance by p and interval."""
-    n_tested: int
 
 
 def write_group_report(
@@ -238,172 +231,6 @@ def _settings(readers: Sequence[Reader]) -> Iterable[Block]:
         yield Code(f'All settings of {of} (TOML)', text)
 
 
-def gather_metrics(readers: Sequence[Reader]) -> pd.DataFrame:
-    """Put the metrics tables below each other, with a column ``participant``."""
-    tables = [
-        reader.metrics.assign(participant=reader.results.participant)
-        for reader in readers
-        if reader.metrics is not None
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def mean_score(rows: pd.DataFrame) -> MeanScore:
-    """Average one score over participants.
-
-    The interval is NaN with fewer than
-    :data:`~bids_neurodecode.evaluation.statistics.MIN_GROUPS` participants.
-
-    Parameters
-    ----------
-    rows
-        One row per participant: ``metric``, ``value``, ``chance``, ``p``.
-    """
-    values = rows['value'].dropna().to_numpy(dtype=float)
-    mean = float(values.mean()) if values.size else math.nan
-    low = high = math.nan
-    if values.size:
-        bounds = bounds_of(str(rows['metric'].iloc[0]))
-        # the same page from the same scores
-        low, high = bootstrap_ci(values, rng=np.random.default_rng(0), bounds=bounds)
-    tested = rows['p'].dropna()
-    chance = float(rows['chance'].mean())
-    n_significant = sum(score_verdict(row).tone == 'good' for _, row in rows.iterrows())
-    return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
-
-
-def averaged(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return one score over participants as a row of the metrics table, its units participants.
-
-    Nothing of a single participant's interval, test or difference is left in it.
-
-    Parameters
-    ----------
-    rows
-        One row per participant of one score, with the columns of the metrics table.
-    """
-    known = rows[rows['value'].notna()]
-    found = mean_score(known)
-    row = {str(name): value for name, value in known.iloc[0].items()}
-    return (
-        row
-        | {name: math.nan for name in row if name.startswith('difference')}
-        | {
-            'value': found.mean,
-            'ci_low': found.low,
-            'ci_high': found.high,
-            'chance': found.chance,
-            'ceiling': float(known['ceiling'].mean()),
-            'p': against_chance(known),
-            'n': found.n,
-            'n_units': found.n,
-            'units': 'participants',
-            'test': 'flips',
-        }
-    )
-
-
-def group_verdict(rows: pd.DataFrame) -> Verdict:
-    """Say whether a score is better than chance over participants.
-
-    Participants are the units, of the interval and of the test (signs of their differences from
-    chance are flipped); with fewer than six nothing is claimed.
-
-    Parameters
-    ----------
-    rows
-        One row per participant of one score, with the columns of the metrics table.
-    """
-    row = rows.iloc[0].copy()
-    for name, value in averaged(rows).items():
-        row[name] = value
-    told = score_verdict(row)
-    return replace(told, text=f'Mean over participants. {told.text}')
-
-
-def guides_of(readers: Sequence[Reader]) -> tuple[str, ...]:
-    """Return the networks that had a part in the images of any participant."""
-    return tuple(dict.fromkeys(name for reader in readers for name in reader.guides))
-
-
-def verdicts_of_group_images(metrics: pd.DataFrame, guides: Sequence[str] = ()) -> list[Verdict]:
-    """Say what the final images score over participants, if there are any.
-
-    Parameters
-    ----------
-    metrics
-        The metrics tables of all participants.
-    guides
-        Networks that had a part in the images.
-    """
-    each = scores.of_final_images(metrics, guides)
-    found = [
-        group_verdict(same_score(each, row))
-        for _, row in each.drop_duplicates(_keys(each)).iterrows()
-    ]
-    return [replace(verdict, text=FINAL.format(text=verdict.text)) for verdict in found]
-
-
-def against_chance(rows: pd.DataFrame) -> float:
-    """Return the p value of a score over participants: signs of differences from chance flipped.
-
-    Parameters
-    ----------
-    rows
-        One row per participant: ``value`` and ``chance``. NaN with too few of them.
-    """
-    known = rows[rows['chance'].notna() & rows['value'].notna()]
-    if known.empty:
-        return math.nan
-    rng = np.random.default_rng(0)
-    return paired_difference(known['value'], known['chance'], rng=rng).p
-
-
-def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Compare the model with each baseline over participants.
-
-    Parameters
-    ----------
-    metrics
-        The metrics tables of all participants, with their column ``participant``.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per comparison, with the columns of the metrics table: all of a row is over the
-        participants that have both scores; the units are participants, so that below six there
-        is a mean and a difference, and no interval or p value. The rows of the models that are
-        compared follow without a difference.
-    """
-    rng = np.random.default_rng(0)
-    left = metrics[metrics['difference'].notna() & ~scores.of_parts(metrics)]
-    rows: list[Any] = []
-    for _, own in left.groupby(_keys(left), sort=False, dropna=False):
-        first = own.iloc[0]
-        other = first.copy()
-        other['model'], other['space'] = first['compared_model'], first['compared_space']
-        model = same_score(metrics, other)
-        pairs = own.merge(model, on='participant', suffixes=('', '_model'))
-        pairs = pairs.dropna(subset=['value', 'value_model'])
-        if pairs.empty:
-            continue
-        bounds = difference_bounds_of(str(first['metric']))
-        found = paired_difference(pairs['value_model'], pairs['value'], rng=rng, bounds=bounds)
-        both = set(pairs['participant'])
-        rows.append(
-            averaged(own[own['participant'].isin(both)])
-            | {
-                'difference': found.mean,
-                'difference_low': found.low,
-                'difference_high': found.high,
-                'difference_p': found.p,
-            }
-        )
-        rows.append(averaged(model[model['participant'].isin(both)]))
-    table = pd.DataFrame(rows, columns=list(metrics.columns))
-    return table.drop_duplicates([*_keys(metrics), 'difference'], ignore_index=True)
-
-
 def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
     n = len(readers)
     text = f'{n} participant{"s" * (n != 1)} with results'
@@ -456,7 +283,7 @@ def group_headline(
     if head['space'] == 'final':
         each = scores.of_final_images(metrics, guides)
         several = [
-            same_score(each, row) for _, row in each.drop_duplicates(_keys(each)).iterrows()
+            same_score(each, row) for _, row in each.drop_duplicates(keys_of(each)).iterrows()
         ]
         label = recovered(pd.DataFrame(map(averaged, several)), mean, sure=sure)
         if sure:
@@ -556,32 +383,6 @@ def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
     return (*blocks, References(works))
 
 
-def mean_metrics(metrics: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
-    """Average each score over participants, as one metrics table whose units are participants.
-
-    Parameters
-    ----------
-    metrics
-        The metrics tables of all participants, with their column ``participant``.
-    compared
-        From :func:`compare_over_participants`.
-    """
-    rows = []
-    keys = _keys(metrics)
-    differences = [name for name in metrics.columns if name.startswith('difference')]
-    tested = compared[compared['difference'].notna()]
-    for _, same in metrics.groupby(keys, sort=False, dropna=False):
-        known = same[same['value'].notna()]
-        if known.empty:
-            continue
-        row = averaged(known)
-        pair = same_score(tested, known.iloc[0])
-        for name in differences if len(pair) else ():
-            row[name] = pair[name].iloc[0]
-        rows.append(row)
-    return pd.DataFrame(rows, columns=list(metrics.columns))
-
-
 def _figure(metrics: pd.DataFrame, guides: Sequence[str]) -> Plot | None:
     """Draw all main metrics of all participants in one figure."""
     rows = shown_metrics(metrics, guides)
@@ -590,9 +391,9 @@ def _figure(metrics: pd.DataFrame, guides: Sequence[str]) -> Plot | None:
         return None
     panels = []
     several = models['model'].nunique() > 1
-    for _, own in models.groupby(_keys(models), sort=False, dropna=False):
+    for _, own in models.groupby(keys_of(models), sort=False, dropna=False):
         others = rows[rows['model'].str.startswith(BASELINE)]
-        for key in _keys(models):
+        for key in keys_of(models):
             if key != 'model':
                 others = others[others[key] == own[key].iloc[0]]
         names = (own['model'].iloc[0], own['space'].iloc[0])
@@ -617,7 +418,7 @@ def _mean_table(metrics: pd.DataFrame) -> Table:
     rows = []
     people = list(dict.fromkeys(metrics['participant']))
     few = len(people) < MIN_GROUPS
-    for _, same in metrics.groupby(_keys(metrics), sort=False, dropna=False):
+    for _, same in metrics.groupby(keys_of(metrics), sort=False, dropna=False):
         name = str(same['metric'].iloc[0])
         found = mean_score(same)
         low, high = (scores.write_score(name, v) for v in (found.low, found.high))
@@ -788,23 +589,3 @@ def _seen(readers: Sequence[Reader]) -> dict[str, str]:
         key: choose_held_out([each for each in people if key in each.maps], key).note
         for key in BY_REGION
     }
-
-
-def _keys(metrics: pd.DataFrame) -> list[str]:
-    return [key for key in KEYS if key in metrics.columns]
-
-
-def same_score(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
-    """Return the rows of all participants that hold the same score as ``row``.
-
-    Parameters
-    ----------
-    metrics
-        The metrics tables of all participants.
-    row
-        One of its rows.
-    """
-    same = np.ones(len(metrics), dtype=bool)
-    for key in _keys(metrics):
-        same &= (metrics[key] == row[key]).to_numpy()
-    return metrics[same]

@@ -54,7 +54,7 @@ def group_headlines(participants: Sequence[ParticipantResults]) -> tuple[str, ..
     ReportError
         If a file of the results is gone or broken.
     """
-    from bids_neurodecode.levels.group_page import (
+    from bids_neurodecode.levels.group_scores import (
         gather_metrics,
         group_verdict,
         guides_of,

@@ -145,26 +145,17 @@ class GaborMaps(nn.Module):
     ----------
     frequencies
         Cycles an image; those of more than a quarter of its pixels are left out.
-    n_orientations
-        Orientations, evenly from 0 to 180 degrees.
-    bandwidth
-        In octaves, full width at half height.
-    cells
-        Cells along a side over which colour is averaged.
     """
 
     name = 'gabor'
 
-    def __init__(
-        self,
-        frequencies: tuple[float, ...] = (2, 4, 8, 16),
-        n_orientations: int = 8,
-        bandwidth: float = 1.0,
-        cells: int = 8,
-    ) -> None:
+    n_orientations, bandwidth, cells = 8, 1.0, 8
+    """Orientations, evenly from 0 to 180 degrees; octaves, full width at half height; and cells
+    along a side over which colour is averaged."""
+
+    def __init__(self, frequencies: tuple[float, ...] = (2, 4, 8, 16)) -> None:
         super().__init__()
-        self.frequencies, self.n_orientations = frequencies, n_orientations
-        self.bandwidth, self.cells = bandwidth, cells
+        self.frequencies = frequencies
         self.register_buffer('luminance', torch.tensor(_LUMINANCE), persistent=False)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:

@@ -42,7 +42,7 @@ from bids_neurodecode.report.style import (
     whole_ticks,
 )
 from bids_neurodecode.spaces import space_of
-from bids_neurodecode.typing import FloatArray, RealArray
+from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -457,9 +457,7 @@ def plot_glass(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) 
     """
     from nilearn.plotting import plot_glass_brain
 
-    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
-    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
-    values = volume[inside & np.isfinite(volume)]
+    volume, inside, values = in_mask(image, spec, mask, np.float32)
     low, high = color_limits(values, spec)
     threshold = float(np.quantile(np.abs(values), 0.9)) if values.size else 0.0
     clean = nib.Nifti1Image(np.where(inside, np.nan_to_num(volume), 0), image.affine)
@@ -558,6 +556,30 @@ def _on_sheet(
     return figure
 
 
+def in_mask(
+    image: nib.Nifti1Image,
+    spec: MapSpec,
+    mask: nib.Nifti1Image,
+    dtype: npt.DTypeLike = np.float64,
+) -> tuple[npt.NDArray[Any], BoolArray, npt.NDArray[Any]]:
+    """Return a map in its unit, where it is shown, and the values that are finite there.
+
+    Parameters
+    ----------
+    image
+        The map, (x, y, z).
+    spec
+        Its scale.
+    mask
+        Voxels that are shown, on the same grid.
+    dtype
+        Of the values.
+    """
+    volume = spec.scale * np.asarray(image.dataobj, dtype=dtype).reshape(image.shape[:3])
+    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
+    return volume, inside, volume[inside & np.isfinite(volume)]
+
+
 def color_limits(values: RealArray, spec: MapSpec) -> tuple[float, float]:
     """Return the ends of the colours: the map's own, or the 2nd and 98th percentile.
 
@@ -643,9 +665,7 @@ def viewer(
     """
     from nilearn.plotting import view_img
 
-    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])
-    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
-    values = volume[inside & np.isfinite(volume)]
+    volume, inside, values = in_mask(image, spec, mask)
     low, high = color_limits(values, spec)
     shown = np.where(inside, np.nan_to_num(volume), 0).astype(np.float32)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from bids_neurodecode.report.brain import MapSpec, color_limits, with_heading
+from bids_neurodecode.report.brain import MapSpec, color_limits, in_mask, with_heading
 from bids_neurodecode.report.sheets import Sheet, columns_of, painter
 from bids_neurodecode.report.slices import add_axes, color_bar
 from bids_neurodecode.report.style import WIDTH, figure_style, new_figure
@@ -85,9 +85,7 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
     mask
         Voxels that have values.
     """
-    volume = spec.scale * np.asarray(image.dataobj, dtype=np.float64).reshape(image.shape[:3])
-    inside = np.asarray(mask.dataobj).reshape(mask.shape[:3]) > 0
-    low, high = color_limits(volume[inside & np.isfinite(volume)], spec)
+    low, high = color_limits(in_mask(image, spec, mask)[2], spec)
     space, values = on_cortex(image, mask)
     if not np.isfinite(values).any():
         return None

@@ -748,7 +748,6 @@ def metrics_table(
     confidence: float = 0.95,
     *,
     sure: bool = True,
-    folded: bool = False,
 ) -> Table:
     """Write scores as a table, a row each; what tells rows of one model apart has a column.
 
@@ -762,8 +761,6 @@ def metrics_table(
         Coverage of the intervals.
     sure
         Whether a score may be called good: not where tests were seen in training.
-    folded
-        Whether the reader has to open it.
     """
     title = title or _of_what(metrics)
     several = metrics['space'].nunique() > 1
@@ -796,5 +793,4 @@ def metrics_table(
         rows,
         f'{title}. {" ".join(meanings)} {_tests(row for _, row in metrics.iterrows())}'.strip(),
         frozenset(range(len(first) + 1, len(columns) - 1)),
-        folded=folded,
     )

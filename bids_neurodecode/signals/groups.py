@@ -78,24 +78,14 @@ class TrialGroups:
         rest = squares - (weights * self.counts) @ self.means(values) ** 2
         return np.where(rest <= 1e-13 * squares, 0.0, rest)
 
-    def scaled(self, values: RealArray, zscore: bool) -> npt.NDArray[np.float64]:
-        """Centre, or z-score (ddof 1), the values of each group.
-
-        Parameters
-        ----------
-        values
-            Shape (n_trials, n).
-        zscore
-            Whether deviations are made 1 too; a group that does not vary becomes 0.
-        """
+    def zscored(self, values: RealArray) -> npt.NDArray[np.float64]:
+        """Z-score values, (n_trials, n), of each group (ddof 1); one that does not vary is 0."""
         means = self.means(values)
         centred = values - means[self.codes]
-        if zscore:
-            squares = np.asarray(self._sum @ centred**2)
-            deviation = np.sqrt(squares / np.maximum(self.counts - 1, 1)[:, None])
-            still = deviation <= 1e-7 * np.abs(means)
-            centred = centred / np.where(still, np.inf, deviation)[self.codes]
-        return np.asarray(centred)
+        squares = np.asarray(self._sum @ centred**2)
+        deviation = np.sqrt(squares / np.maximum(self.counts - 1, 1)[:, None])
+        still = deviation <= 1e-7 * np.abs(means)
+        return np.asarray(centred / np.where(still, np.inf, deviation)[self.codes])
 
 
 def checked(values: RealArray, n_dimensions: int, expected: str) -> RealArray:

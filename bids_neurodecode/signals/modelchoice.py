@@ -33,7 +33,7 @@ class InnerFold:
 
 
 def inner_folds(
-    training: BoolArray, stimulus: npt.ArrayLike, run: npt.ArrayLike, n_folds: int = N_FOLDS
+    training: BoolArray, stimulus: npt.ArrayLike, run: npt.ArrayLike
 ) -> tuple[InnerFold, ...]:
     """Hold out groups of runs of the training trials in turn.
 
@@ -43,8 +43,6 @@ def inner_folds(
         Trials that may be looked at, (n_trials,).
     stimulus, run
         Label of each trial, (n_trials,).
-    n_folds
-        Number of groups of runs, at most.
 
     Returns
     -------
@@ -55,7 +53,7 @@ def inner_folds(
     stimulus, run = np.asarray(stimulus), np.asarray(run)
     runs = np.unique(run[training])
     folds = []
-    for held in np.array_split(runs, max(1, min(n_folds, len(runs)))):
+    for held in np.array_split(runs, max(1, min(N_FOLDS, len(runs)))):
         outside = training & np.isin(run, held)
         train = training & ~outside
         seen = np.unique(stimulus[train])

@@ -66,16 +66,15 @@ class RepeatTest(NamedTuple):
     reason: str = ''
 
 
-def tsnr(series: RealArray, degree: int = 2) -> Float32Array:
+def tsnr(series: RealArray) -> Float32Array:
     """Temporal signal-to-noise ratio: mean over time / standard deviation over time.
+
+    Linear and quadratic drift are removed before the deviation is taken (ddof 1).
 
     Parameters
     ----------
     series
         Shape (n_volumes, n_voxels), with its mean (not cleaned).
-    degree
-        Polynomials up to this degree are removed before the deviation is taken (ddof 1); the
-        default takes out linear and quadratic drift.
 
     Returns
     -------
@@ -85,7 +84,7 @@ def tsnr(series: RealArray, degree: int = 2) -> Float32Array:
     series = checked(series, 2, 'volumes x voxels')
     n_volumes = len(series)
     time = np.linspace(-1, 1, n_volumes)
-    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(time, min(degree, n_volumes - 2)))
+    basis, _ = np.linalg.qr(np.polynomial.legendre.legvander(time, min(2, n_volumes - 2)))
     out = np.empty(series.shape[1], dtype=np.float32)
     for part, values in voxel_blocks(series):
         mean = values.mean(axis=0)
@@ -136,8 +135,6 @@ def ncsnr(
     betas: RealArray,
     stimuli: npt.ArrayLike,
     sessions: npt.ArrayLike | None = None,
-    *,
-    zscore: bool = True,
 ) -> Float32Array:
     """Noise-ceiling signal-to-noise ratio: deviation of the signal / deviation of the noise.
 
@@ -153,10 +150,8 @@ def ncsnr(
     stimuli
         Shape (n_trials,): which stimulus each trial showed.
     sessions
-        Shape (n_trials,): which session each trial is of. One session if left out.
-    zscore
-        Betas are z-scored (ddof 1) within each session, so that the total variance is 1. If
-        false they are only centred there, for betas that already share a scale.
+        Shape (n_trials,): which session each trial is of, within which betas are z-scored
+        (ddof 1), so that the total variance is 1. One session if left out.
 
     Returns
     -------
@@ -173,7 +168,7 @@ def ncsnr(
     visits = _sessions(sessions, len(betas))
     out = np.empty(betas.shape[1], dtype=np.float32)
     for part, values in voxel_blocks(betas):
-        within = visits.scaled(values, zscore)
+        within = visits.zscored(values)
         noise = groups.mean_variance(within)
         total = np.einsum('tv,tv->v', within, within) / (len(betas) - len(visits.counts))
         out[part] = np.sqrt(ratio_of(np.maximum(total - noise, 0.0), noise))
@@ -264,7 +259,7 @@ def repeat_test(
     total, varies = np.empty(betas.shape[1]), np.empty(betas.shape[1], dtype=bool)
     for part, values in voxel_blocks(betas):
         # repeats in a run are one response, of the same variance as others if noise were white
-        scaled = cells.means(visits.scaled(values, True)) * np.sqrt(cells.counts)[:, None]
+        scaled = cells.means(visits.zscored(values)) * np.sqrt(cells.counts)[:, None]
         scores = np.concatenate([normal_scores(scaled[index]) for index in rows])
         scores[np.concatenate(rows)] = scores.copy()
         total[part] = np.einsum('cv,cv->v', scores, np.asarray(partners @ scores)) / 2

@@ -15,6 +15,8 @@ from bids_neurodecode.typing import FloatArray
 
 TOLERANCE = 0.05
 """Seconds by which an onset may miss its volume: half a step of the published responses."""
+FINEST = 0.1
+"""Seconds: a grid of 0.1 s already makes a series of 2 s twenty times as long."""
 
 OFF_GRID = (
     'Onsets fall between volumes: {n} of {total} miss the grid of {repetition_time:g} s by up to '
@@ -129,7 +131,6 @@ def finer_grid(
     repetition_time: float,
     *,
     tolerance: float = TOLERANCE,
-    minimum: float = 0.1,
 ) -> Grid:
     """Find the largest repetition time whose grid holds every onset of every run.
 
@@ -141,13 +142,11 @@ def finer_grid(
         The series' own; returned where it fits.
     tolerance
         Seconds by which an onset may miss the grid.
-    minimum
-        No finer than this: a grid of 0.1 s already makes a series of 2 s twenty times as long.
 
     Returns
     -------
     Grid
-        Where no grid fits, the one of ``minimum`` with ``fits`` false: onsets are then rounded,
+        Where no grid fits, the one of :data:`FINEST` with ``fits`` false: onsets are then rounded,
         by ``largest_offset`` at most.
 
     Notes
@@ -157,8 +156,8 @@ def finer_grid(
     """
     seconds = np.concatenate([np.asarray(run, dtype=np.float64).ravel() for run in onsets])
     _check_onsets(seconds)
-    parts = repetition_time / np.arange(1, math.floor(repetition_time / minimum) + 1)
-    milliseconds = np.arange(math.floor(repetition_time * 1000), round(minimum * 1000) - 1, -1)
+    parts = repetition_time / np.arange(1, math.floor(repetition_time / FINEST) + 1)
+    milliseconds = np.arange(math.floor(repetition_time * 1000), round(FINEST * 1000) - 1, -1)
     candidates = np.unique(np.concatenate([parts, milliseconds / 1000]))[::-1]
     for candidate in candidates:
         offset = largest_offset(seconds, float(candidate))
@@ -170,7 +169,7 @@ def finer_grid(
         offsets = [largest_offset(seconds, float(value)) for value in near]
         best = int(np.argmin(np.round(offsets, 6)))
         return Grid(float(near[best]), offsets[best], fits=True)
-    finest = min(minimum, repetition_time)
+    finest = min(FINEST, repetition_time)
     return Grid(finest, largest_offset(seconds, finest), fits=False)
 
 

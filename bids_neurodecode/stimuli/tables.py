@@ -361,14 +361,6 @@ def is_table(name: str | Path) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def some(names: Sequence[str], n: int = 8) -> str:
-    """Write the first few of some names.
-
-    Parameters
-    ----------
-    names
-        Of anything.
-    n
-        How many are written.
-    """
-    return ', '.join(names[:n]) + (', ...' if len(names) > n else '')
+def some(names: Sequence[str]) -> str:
+    """Write the first eight of some names."""
+    return ', '.join(names[:8]) + (', ...' if len(names) > 8 else '')

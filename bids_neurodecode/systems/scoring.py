@@ -184,7 +184,6 @@ class Scorer:
         permuted: Callable[[IndexArray], float] | None,
         *,
         chance: float | None = None,
-        ceiling: float | None = None,
         space: str | None = None,
         image_size: int | None = None,
         refitted: FloatArray | None = None,
@@ -202,7 +201,7 @@ class Scorer:
             Mean value with sample i given the stimulus of sample ``index[i]``; None: no test.
         chance
             Known chance level; None: the mean over permutations.
-        ceiling, space, image_size
+        space, image_size
             Columns of the row.
         refitted
             Scores of models that were fitted again on permuted labels, (n_permutations,), in the
@@ -245,7 +244,6 @@ class Scorer:
             value=float(values.mean()),
             n=len(values),
             chance=chance,
-            ceiling=ceiling,
             ci_low=low,
             ci_high=high,
             p=statistics.p_value(null, float(values.mean())) if null.size else None,

@@ -80,7 +80,7 @@ def test_regions_are_counted_by_size():
     saliency = np.linspace(0, 0.1, 100)
     saliency[:10] += 1.0  # a small region, all salient
     labels = np.repeat([7, 8, 9], [10, 60, 30])
-    table = saliency_by_region(saliency, labels, {7: 'small', 8: 'large'}, top=0.2)
+    table = saliency_by_region(saliency, labels, {7: 'small', 8: 'large'})
     rows = table.set_index('region')
     assert list(rows.index[:1]) == ['small']
     assert rows.loc['small', 'share'] == pytest.approx(0.5)
@@ -107,5 +107,3 @@ def test_what_does_not_fit(film):
         saliency_by_region(np.ones(5), [1, 2], {})
     with pytest.raises(DataError, match='No voxel has any saliency'):
         saliency_by_region(np.zeros(5), np.ones(5), {})
-    with pytest.raises(DataError, match='between 0 and 1'):
-        saliency_by_region(np.ones(5), np.ones(5), {}, top=0)

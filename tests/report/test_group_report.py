@@ -12,15 +12,14 @@ import pytest
 from scipy import stats
 
 from bids_neurodecode.evaluation.metrics import COLUMNS, METRICS, NUMBERS, Score, scores_table
-from bids_neurodecode.levels.group_page import (
-    _mean_table,
+from bids_neurodecode.levels.group_page import _mean_table, write_group_report
+from bids_neurodecode.levels.group_scores import (
     compare_over_participants,
     gather_metrics,
     group_verdict,
     mean_metrics,
     mean_score,
     verdicts_of_group_images,
-    write_group_report,
 )
 from bids_neurodecode.levels.participant_page import write_participant_report
 from bids_neurodecode.report import scores
@@ -359,7 +358,7 @@ def test_other_grids_have_no_mean(
 @pytest.mark.parametrize(('n', 'tested'), [(4, False), (7, True)])
 def test_models_are_compared_over_participants(n: int, tested: bool) -> None:
     from bids_neurodecode.evaluation.metrics import COLUMNS
-    from bids_neurodecode.levels.group_page import compare_over_participants
+    from bids_neurodecode.levels.group_scores import compare_over_participants
 
     rng = np.random.default_rng(0)
     base = (

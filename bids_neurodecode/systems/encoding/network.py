@@ -35,6 +35,8 @@ TOO_FEW_STIMULI = (
 OTHER_BANDS = 'The encoder was fitted on the feature spaces {expected}; these are {found}.'
 BAD_SETTINGS = 'The share of training stimuli held out must lie between 0 and 1; it is {found}.'
 
+AT_ONCE = 256
+"""Images whose responses are predicted together."""
 HeadName = Literal['linear', 'mlp', 'siren', 'cnn']
 
 
@@ -374,15 +376,14 @@ def _predict(
     head: nn.Module,
     values: Float32Array,
     columns: npt.NDArray[np.bool_] | None = None,
-    batch_size: int = 256,
 ) -> Float32Array:
     import torch
 
     device = next(head.parameters()).device
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(values), batch_size):
-            batch = torch.from_numpy(values[start : start + batch_size]).to(device)
+        for start in range(0, len(values), AT_ONCE):
+            batch = torch.from_numpy(values[start : start + AT_ONCE]).to(device)
             part = head(batch).float().cpu().numpy()
             parts.append(part if columns is None else part[:, columns])
     return np.concatenate(parts).astype(np.float32)

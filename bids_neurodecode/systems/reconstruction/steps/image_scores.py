@@ -181,19 +181,11 @@ def mean_image(truth: Uint8Array) -> Uint8Array:
     return np.broadcast_to(mean, truth.shape).copy()
 
 
-def blurred(truth: Uint8Array, share: float = 1 / BLUR) -> Uint8Array:
-    """Blur images by a Gaussian whose deviation is a share of their height.
-
-    Parameters
-    ----------
-    truth
-        Shape (n, h, w, 3), uint8.
-    share
-        Of the height.
-    """
+def blurred(truth: Uint8Array) -> Uint8Array:
+    """Blur images (n, h, w, 3) by a Gaussian with a deviation of their height / :data:`BLUR`."""
     from scipy.ndimage import gaussian_filter
 
-    sigma = share * truth.shape[1]
+    sigma = 1 / BLUR * truth.shape[1]
     return np.stack([gaussian_filter(image, (sigma, sigma, 0)) for image in truth])
 
 
