@@ -44,6 +44,11 @@ NOT_NUMERIC = (
     'Row {row} of {file} has the {column} {value!r}, which is not a number. Correct it, or write '
     'n/a where the value is missing.'
 )
+IDENTIFIERS = (
+    'stimulus', 'content', 'film', 'retrieved', 'decoded', 'trial_type', 'condition_a',
+    'condition_b', 'session', 'run_label', 'space', 'name',
+)  # fmt: skip
+"""Columns of our tables that stay text even where it looks like numbers or like nothing."""
 MISSING = ('', 'n/a')
 """What stands for a missing value: BIDS asks for ``n/a``; empty fields can mean nothing else."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +18,7 @@ from bids_neurodecode.workflow.files import read_table
 if TYPE_CHECKING:
     from bids_neurodecode.report.results import ParticipantResults
 
-NO_MAP = 'There is no map {name!r} of sub-{label}.{near} Maps: {known}.'
-NO_TABLE = 'There is no table {name!r} of sub-{label}.{near} Tables: {known}.'
-NO_MODEL = 'There is no model {name!r} of sub-{label}.{near} Models: {known}.'
+NONE_SUCH = 'There is no {kind} {name!r} of sub-{label}.{near} {kinds}: {known}.'
 WHICH = 'The results are of {known}; say which: participant="01" (and task="...").'
 NO_PARTICIPANT = 'There are no results of sub-{label}{task}. Results: {known}.'
 
@@ -126,9 +124,7 @@ class Results:
 
         record = self._record(participant, task)
         files = _maps(record)
-        if name not in files:
-            raise UsageError(_no_such(NO_MAP, name, record, files))
-        return as_shown(open_image(files[name]))
+        return as_shown(open_image(_file_of('map', name, record, files)))
 
     def table(
         self, name: str, participant: str | None = None, task: str | None = None
@@ -149,9 +145,7 @@ class Results:
         """
         record = self._record(participant, task)
         files = {key: getattr(record, key) for key in TABLES if getattr(record, key) is not None}
-        if name not in files:
-            raise UsageError(_no_such(NO_TABLE, name, record, files))
-        return read_table(files[name])
+        return read_table(_file_of('table', name, record, files))
 
     def model(self, name: str, participant: str | None = None, task: str | None = None) -> Any:
         """Return a trained linear model, ready to predict.
@@ -177,11 +171,10 @@ class Results:
 
         record = self._record(participant, task)
         files = self._models(record)
-        if name not in files:
-            raise UsageError(_no_such(NO_MODEL, name, record, files))
+        file = _file_of('model', name, record, files)
         if name in APPLIED:
             raise UsageError(ONLY_APPLIED.format(name=name, folder=self.folder))
-        return _model(*load_arrays(files[name]))
+        return _model(*load_arrays(file))
 
     def _record(self, participant: str | None, task: str | None) -> ParticipantResults:
         label = None if participant is None else str(participant).removeprefix('sub-')
@@ -252,11 +245,13 @@ def load_results(out: str | Path) -> Results:
     return Results(folder, tuple(read_results(file) for file in find_results(folder)))
 
 
-def _no_such(message: str, name: str, record: ParticipantResults, known: Iterable[str]) -> str:
-    """Return the message on something that a participant has not got."""
-    names = list(known)
-    near = did_you_mean(name, names)
-    return message.format(name=name, label=record.participant, near=near, known=', '.join(names))
+def _file_of(kind: str, name: str, record: ParticipantResults, files: Mapping[str, Path]) -> Path:
+    """Return a file of a participant, or name those that there are."""
+    if name not in files:
+        told = {'near': did_you_mean(name, files), 'known': ', '.join(files)}
+        told |= {'kind': kind, 'kinds': f'{kind.capitalize()}s', 'label': record.participant}
+        raise UsageError(NONE_SUCH.format(name=name, **told))
+    return files[name]
 
 
 def _maps(record: ParticipantResults) -> dict[str, Path]:

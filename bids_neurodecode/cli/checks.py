@@ -93,7 +93,7 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     fetch = not arguments.dry_run
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas, fetch=fetch))
     inputs = _keep(inputs, lambda person: check_trained(arguments, config, person))
-    if not (arguments.reports_only or arguments.boilerplate_only):
+    if not arguments.writes_texts_only:
         inputs = _with_values(inputs, config, arguments.nprocs or n_processors())
         check_room(arguments, config, inputs.participants)
     return inputs

@@ -56,7 +56,7 @@ def describe(arguments: Arguments, config: Config, inputs: DatasetInput) -> str:
 
 
 def _trains_or_applies(arguments: Arguments) -> bool:
-    only_texts = arguments.reports_only or arguments.boilerplate_only
+    only_texts = arguments.writes_texts_only
     return arguments.analysis_level == 'participant' and not only_texts
 
 

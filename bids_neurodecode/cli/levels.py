@@ -441,7 +441,7 @@ def with_models(
 
 def _earlier_results(arguments: Arguments, inputs: DatasetInput) -> list[Path]:
     """Return the records of an earlier run where only texts are regenerated from them."""
-    if not (arguments.reports_only or arguments.boilerplate_only):
+    if not arguments.writes_texts_only:
         return []
     labels = [participant.label for participant in inputs.participants]
     try:

@@ -19,7 +19,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.bids.request import Request, read_each
 from bids_neurodecode.bids.stimuli import MOVING
 from bids_neurodecode.cli.parser import Arguments
-from bids_neurodecode.cli.systems import WHICH_ENCODER, WHICH_MODEL, encoders_in
+from bids_neurodecode.cli.systems import models_in, no_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
 
@@ -56,40 +56,35 @@ def find_new_stimuli(
     if config.system == 'encoding':
         if place is None and has_bold(request):
             return None
-        return _find_for_all(
-            request, place, models, 'images', _encoder_of, _find_pictures, WHICH_ENCODER
-        )
+        return _find_for_all(request, place, models, 'encoding', _find_pictures)
     if own_reader(request) is not None or (place is None and has_bold(request)):
         return None
     if config.system == 'auto' and not _holds_films(request, place):
         return None
-    return _find_for_all(request, place, models, 'films', _linear_of, _find_films, WHICH_MODEL)
+    return _find_for_all(request, place, models, 'movie', _find_films)
 
 
 def _find_for_all(
     request: Request,
     place: Path | None,
     models: Path,
-    what: str,
-    model_of: Callable[[Path, str], Path | None],
+    system: str,
     find: Callable[[Request, Path | None, str, str], ParticipantInput],
-    no_model: str,
 ) -> DatasetInput:
     """Return what is predicted for each participant with a model, or who was asked for."""
+    what = 'images' if system == 'encoding' else 'films'
 
     def read(label: str) -> ParticipantInput:
         # without a model the task is of no use: its want is told when the model is looked for
-        model = of_each[label]
-        return find(
-            request, place, label, 'none' if model is None else parse_entities(model)['task']
-        )
+        own = of_each[label]
+        return find(request, place, label, parse_entities(own[0])['task'] if own else 'none')
 
-    of_each = {label: model_of(models, label) for label in participants_asked(request)}
-    wanted = [label for label, own in of_each.items() if own is not None or request.participants]
+    of_each = {x: models_in(models, x, system) for x in participants_asked(request)}
+    wanted = [label for label, own in of_each.items() if own or request.participants]
     found, failures = read_each(wanted, read)
     if not found:
         label = ' or sub-'.join(of_each)
-        raise InputError(no_model.format(label=label, folder=models, found='none'))
+        raise InputError(no_model(models, label, system))
     note = EVENTS.format(what=what, folder=request.bids_dir)
     if place is not None:
         note = FOLDER.format(n=len(found[0].stimuli), what=what, folder=place)
@@ -119,12 +114,3 @@ def _holds_films(request: Request, place: Path | None) -> bool:
     if place.is_dir():
         return any(file.suffix.lower() in MOVING for file in place.rglob('*'))
     return place.suffix.lower() in MOVING
-
-
-def _encoder_of(folder: Path, label: str) -> Path | None:
-    return next(iter(encoders_in(folder, label)), None)
-
-
-def _linear_of(folder: Path, label: str) -> Path | None:
-    files = (folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors')
-    return next(iter(sorted(files)), None)

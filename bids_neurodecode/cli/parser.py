@@ -99,6 +99,11 @@ class Arguments:
     random_seed: int | None
     verbose: int
 
+    @property
+    def writes_texts_only(self) -> bool:
+        """Whether pages or methods texts are written, and nothing is computed."""
+        return self.reports_only or self.boilerplate_only
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are the program's own, one line each, with the nearest name."""

@@ -141,7 +141,7 @@ def check_variants(
     if n_all and len(left_out) == n_all:
         reason = next(iter(left_out.values()))
         raise InputError(NOTHING_LEFT.format(study=plan.name, reason=reason))
-    if not (arguments.reports_only or arguments.boilerplate_only):
+    if not arguments.writes_texts_only:
         for variant in plan.variants:
             check_room(arguments, variant.config, inputs.participants, len(plan.variants))
     return left_out
@@ -168,7 +168,7 @@ def describe_study(
     lines = ['', f'Study {plan.name}: {plan.settings.title}', f'  {plan.settings.question}']
     lines += [f'  variant {variant.name}: {variant.label}' for variant in plan.variants]
     lines += [f'  left out, sub-{who}, {what}: {why}' for (who, what), why in left_out.items()]
-    if inputs.participants and not (arguments.reports_only or arguments.boilerplate_only):
+    if inputs.participants and not arguments.writes_texts_only:
         run = run_settings(arguments, plan.variants[0].config, inputs, 'dry-run')
         with TemporaryDirectory() as empty:  # where the graph notes who is in it
             run = replace(run, work_dir=Path(empty))

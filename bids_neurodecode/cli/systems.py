@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +36,14 @@ WRONG_SYSTEM = (
     '{paradigm}. It is set by {where}. Ask for --system {right}{instead}.'
 )
 WHICH_MODEL = (
-    'No one linear model of sub-{label} and its task in {folder} (found: {found}). '
-    'Give the output folder of a training run of the same participant with --models-from.'
-)
-
-WHICH_OF_EXTENSION = (
-    'No one model of the system {system!r} of sub-{label} and its task in {folder} (found: '
-    '{found}). Give the output folder of a training run of the same participant with '
-    '--models-from.'
+    'No one {what} of sub-{label} and its task in {folder} (found: {found}). '
+    'Give the output folder of a training run {of} with --models-from.'
 )
 NO_MODEL_SETTINGS = (
     'The model {model} lacks the settings that it was trained with: there is no {file} beside it. '
     'Copy the whole output folder of the training run.'
 )
 BAD_MODEL = 'Cannot read the model {model}: {reason}. Copy it again, or train it again.'
-WHICH_ENCODER = (
-    'No one encoding model of sub-{label} and its task in {folder} (found: {found}). '
-    'Give the output folder of a training run with --system encoding with --models-from.'
-)
 NOT_APPLIED = (
     'The task {task!r} of sub-{label} names conditions alone, and their models are not kept: '
     'there is nothing to apply. Leave out --mode predict and --models-from.'
@@ -162,7 +152,7 @@ def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
     check_networks(arguments, config, inputs)
     if arguments.level != 'full':
         check_responses_alone(arguments, inputs)
-    elif not (arguments.reports_only or arguments.boilerplate_only):
+    elif not arguments.writes_texts_only:
         check_pictures(arguments, config, inputs)
 
 
@@ -181,8 +171,8 @@ def check_networks(arguments: Arguments, config: Config, inputs: DatasetInput) -
     ArgumentsError
         Naming the setting or the model, and the extra to install.
     """
-    made_anew = arguments.reports_only or arguments.boilerplate_only or arguments.level != 'full'
-    if has_networks() or made_anew or arguments.analysis_level == 'group':
+    no_models = arguments.writes_texts_only or arguments.level != 'full'
+    if has_networks() or no_models or arguments.analysis_level == 'group':
         return
     for person in inputs.participants:
         if arguments.models_from is None:
@@ -505,8 +495,8 @@ def check_encoding(arguments: Arguments, config: Config, person: ParticipantInpu
             first_captions(person)
 
 
-def encoders_in(folder: Path, label: str) -> list[Path]:
-    """Return the trained encoding models of a participant, in order of their names.
+def models_in(folder: Path, label: str, system: str) -> list[Path]:
+    """Return the trained models of a participant that a system applies, in order of their names.
 
     Parameters
     ----------
@@ -514,11 +504,38 @@ def encoders_in(folder: Path, label: str) -> list[Path]:
         An output folder.
     label
         Of the participant.
+    system
+        Of which the models are; of images and films without encoding they are linear.
     """
     from bids_neurodecode.systems.encoding.steps.outputs import ENCODERS
 
+    names = ENCODERS if system == 'encoding' else frozenset({'linear'})
+    if find_system(system) is not None:
+        names = frozenset({clean_label(system)})
     files = (folder / f'sub-{label}' / 'models').glob('*_model.safetensors')
-    return sorted(file for file in files if parse_entities(file).get('desc') in ENCODERS)
+    return sorted(file for file in files if parse_entities(file).get('desc') in names)
+
+
+def no_model(folder: Path, label: str, system: str, found: Sequence[Path] = ()) -> str:
+    """Say that there is no one trained model, and the way out.
+
+    Parameters
+    ----------
+    folder
+        An output folder.
+    label
+        Of the participant.
+    system
+        Of which the model would be.
+    found
+        Those that are there.
+    """
+    what = {'encoding': 'encoding model'}.get(system, 'linear model')
+    if find_system(system) is not None:
+        what = f'model of the system {system!r}'
+    of = 'with --system encoding' if system == 'encoding' else 'of the same participant'
+    names = ', '.join(file.name for file in found) or 'none'
+    return WHICH_MODEL.format(what=what, label=label, folder=folder, found=names, of=of)
 
 
 def check_selection(arguments: Arguments, config: Config) -> None:
@@ -655,20 +672,9 @@ def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto'
     InputError
         If there is none, or several and none of them of the participant's task.
     """
-    label = participant.label
-    files = sorted((folder / f'sub-{label}' / 'models').glob('*_desc-linear_model.safetensors'))
-    if system == 'encoding':
-        files = encoders_in(folder, label)
-    elif find_system(system) is not None:
-        pattern = f'*_desc-{clean_label(system)}_model.safetensors'
-        files = sorted((folder / f'sub-{label}' / 'models').glob(pattern))
+    files = models_in(folder, participant.label, system)
     same = [file for file in files if f'_task-{participant.task}_' in file.name]
     if len(same) == 1 or len(files) == 1:
         check_fetched((same or files)[0])
         return (same or files)[0]
-    found = ', '.join(file.name for file in files) or 'none'
-    message = WHICH_ENCODER if system == 'encoding' else WHICH_MODEL
-    if find_system(system) is not None:
-        message = WHICH_OF_EXTENSION
-    told = {'label': label, 'folder': folder, 'found': found, 'system': system}
-    raise InputError(message.format(**told))
+    raise InputError(no_model(folder, participant.label, system, files))

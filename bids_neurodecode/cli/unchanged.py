@@ -29,7 +29,7 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
 
     if arguments.study is not None or arguments.analysis_level == 'group':
         return inputs
-    if arguments.dry_run or arguments.reports_only or arguments.boilerplate_only:
+    if arguments.dry_run or arguments.writes_texts_only:
         return inputs
     if arguments.clean_workdir or arguments.write_graph:
         return inputs

@@ -18,6 +18,7 @@ from bids_neurodecode.report import quality, scores
 from bids_neurodecode.report.build import Plot
 from bids_neurodecode.report.facts import parts_in_images
 from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.tables import IDENTIFIERS
 from bids_neurodecode.text import COMMAND
 
 if TYPE_CHECKING:
@@ -158,13 +159,8 @@ def read_table(path: Path | None) -> pd.DataFrame | None:
     """Read a TSV; names stay text even where they look like numbers or like nothing."""
     if path is None:
         return None
-    names = (
-        'stimulus', 'retrieved', 'trial_type', 'run_label', 'space', 'run', 'session', 'name',
-        'condition_a', 'condition_b', 'decoded',
-    )  # fmt: skip
-    return pd.read_csv(
-        path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=dict.fromkeys(names, str)
-    )
+    text = dict.fromkeys((*IDENTIFIERS, 'run'), str)
+    return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
 
 
 def confidence_of(reader: Reader) -> float:

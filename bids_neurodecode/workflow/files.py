@@ -18,6 +18,7 @@ from bids_neurodecode.bids.sink import write_image, write_text, write_volumes
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
+from bids_neurodecode.tables import IDENTIFIERS
 
 NOT_PLAIN = 'A {kind} cannot be written as JSON.'
 NO_COMMON_VOXEL = (
@@ -28,11 +29,7 @@ NO_COMMON_VOXEL = (
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a TSV; identifiers stay text."""
-    names = (
-        'stimulus', 'content', 'trial_type', 'session', 'run_label', 'film', 'retrieved', 'name',
-        'condition_a', 'condition_b',
-    )  # fmt: skip
-    text = dict.fromkeys(names, str)
+    text = dict.fromkeys(IDENTIFIERS, str)
     return pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False, dtype=text)
 
 
