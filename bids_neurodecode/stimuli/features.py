@@ -337,7 +337,13 @@ def extract_captioned_features(
 
 
 def check_pairs(images: Sized, captions: Sized) -> None:
-    """Refuse captions that are not one per image."""
+    """Refuse captions that are not one per image.
+
+    Parameters
+    ----------
+    images, captions
+        As many of the one as of the other.
+    """
     if len(captions) != len(images):
         raise DataError(UNPAIRED.format(pictures=len(images), captions=len(captions)))
 
