@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bids_neurodecode.errors import InputError
@@ -120,11 +121,18 @@ def packaged_files(name: str) -> tuple[Path, ...]:
     for file, digest in network.files.items():
         if folder is None or not (folder / file).is_file():
             raise InputError(NOT_INSTALLED.format(**facts))
-        with (folder / file).open('rb') as stream:
-            if hashlib.file_digest(stream, 'sha256').hexdigest() != digest:
-                raise InputError(OTHER_CONTENT.format(file=folder / file, **facts))
+        status = (folder / file).stat()
+        if _digest(folder / file, status.st_mtime_ns, status.st_size) != digest:
+            raise InputError(OTHER_CONTENT.format(file=folder / file, **facts))
         places.append(folder / file)
     return tuple(places)
+
+
+@cache
+def _digest(file: Path, _changed: int, _size: int) -> str:
+    """Return the SHA-256 of a file, read once for all participants."""
+    with file.open('rb') as stream:
+        return hashlib.file_digest(stream, 'sha256').hexdigest()
 
 
 def _folder(network: PackagedNetwork) -> Path | None:

@@ -136,6 +136,7 @@ def find_inputs(request: Request) -> DatasetInput:
         lambda label: _participant(
             label, of_each.get(label, []), request, files, index, joint=bool(joint)
         ),
+        request.processes,
     )
     if joint:
         notes.append(note_on_tasks(joint, request.tasks, found[0].task))

@@ -125,7 +125,7 @@ class ParticipantInput:
 
     def to_json(self) -> str:
         """Write the record as JSON (paths as text)."""
-        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+        return json.dumps(self, default=_plain, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -148,6 +148,13 @@ class ParticipantInput:
             values[key] = tuple(values[key])
         values['features'] = {k: Path(v) for k, v in values.get('features', {}).items()}
         return cls(runs=tuple(runs), **values)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a record or a path."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return str(value)
 
 
 @dataclass(frozen=True)

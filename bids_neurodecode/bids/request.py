@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +25,8 @@ UNKNOWN_PARTICIPANT = 'There is no participant {label!r} in {folder}. Found: {kn
 NOBODY = '{first} (And so for all {n} participants: {labels}.)'
 
 ReadT = TypeVar('ReadT')
+
+_PARTICIPANTS_A_PROCESS = 4  # with fewer, a process costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class Request:
     system: str = 'auto'
     needs_films: bool = True
     """Whether films (or features of them) have to be there: what is measured does without."""
+    processes: int = 1
+    """How many read participants side by side."""
 
     @cached_property
     def stimuli(self) -> StimulusFolder:
@@ -135,7 +142,7 @@ def choose_participants(
 
 
 def read_each(
-    labels: Iterable[str], read: Callable[[str], ReadT]
+    labels: Iterable[str], read: Callable[[str], ReadT], processes: int = 1
 ) -> tuple[list[ReadT], dict[str, str]]:
     """Read participants; return those that could be read, and by label why others could not.
 
@@ -145,18 +152,85 @@ def read_each(
         Of the participants.
     read
         Returns what is read of one.
+    processes
+        How many read side by side, where there are enough participants for that.
 
     Raises
     ------
     InputError
         If there are some, and nobody could be read.
     """
-    found, failures = [], {}
-    for label in labels:
-        try:
-            found.append(read(label))
-        except InputError as error:
-            failures[label] = str(error)
+    wanted = [*labels]
+    read_ones = side_by_side(wanted, read, processes)
+    found = [one for one, _ in read_ones if one is not None]
+    reasons = zip(wanted, (reason for _, reason in read_ones), strict=True)
+    failures = {label: reason for label, reason in reasons if reason is not None}
     if failures and not found:
         raise InputError(all_failed(failures))
     return found, failures
+
+
+def side_by_side(
+    labels: Sequence[str], read: Callable[[str], ReadT], processes: int
+) -> list[tuple[ReadT, None] | tuple[None, str]]:
+    """Read participants in copies of this process, which know what it knows.
+
+    Parameters
+    ----------
+    labels
+        Of the participants.
+    read
+        Returns what is read of one; that is copied back.
+    processes
+        How many at most; where there are few participants, all is read in this process.
+
+    Returns
+    -------
+    list of tuple
+        Of each what was read and None, or None and the one line that says why it could not be.
+    """
+    job = partial(_read_one, read)
+    n = n_copies(len(labels), processes)
+    if n == 1:
+        return [job(label) for label in labels]
+    _JOBS.append(job)
+    try:
+        with multiprocessing.get_context('fork').Pool(n, _as_part_of_the_parent) as pool:
+            return pool.map(_read_in_copy, labels, chunksize=2)
+    finally:
+        _JOBS.pop()
+
+
+def n_copies(n_participants: int, processes: int) -> int:
+    """Return how many processes read participants: 1 where they are few.
+
+    Parameters
+    ----------
+    n_participants
+        That are read.
+    processes
+        How many there may be.
+    """
+    if not sys.platform.startswith('linux'):  # elsewhere libraries do not bear to be copied
+        return 1
+    return max(1, min(processes, n_participants // _PARTICIPANTS_A_PROCESS))
+
+
+_JOBS: list[Callable[[str], Any]] = []
+
+
+def _as_part_of_the_parent() -> None:
+    """Leave interruptions to the parent, which ends its copies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _read_in_copy(label: str) -> Any:
+    return _JOBS[-1](label)
+
+
+def _read_one(read: Callable[[str], ReadT], label: str) -> tuple[ReadT, None] | tuple[None, str]:
+    try:
+        return read(label), None
+    except InputError as error:
+        return None, str(error)

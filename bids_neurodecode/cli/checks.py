@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
@@ -16,7 +17,7 @@ from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
-from bids_neurodecode.bids.request import Request, all_failed
+from bids_neurodecode.bids.request import Request, all_failed, n_copies, side_by_side
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
 from bids_neurodecode.cli.checks_places import (
     check_machine,
@@ -89,7 +90,11 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
         return inputs
     inputs = _validated(inputs, arguments)
     folds = arguments.level == 'full' and arguments.mode == 'train'
-    inputs = _keep(inputs, lambda person: check_design(person, config, hold_out=folds))
+    inputs = _keep(
+        inputs,
+        lambda person: check_design(person, config, hold_out=folds),
+        arguments.nprocs or n_processors(),
+    )
     fetch = not arguments.dry_run
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas, fetch=fetch))
     inputs = _keep(inputs, lambda person: check_trained(arguments, config, person))
@@ -135,6 +140,7 @@ def request_of(arguments: Arguments, config: Config, made_dir: Path | None = Non
         conditions=config.conditions,
         system=config.system,
         needs_films=arguments.level != 'responses',
+        processes=arguments.nprocs or n_processors(),
     )
 
 
@@ -161,18 +167,19 @@ def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
 
 
 def _keep(
-    inputs: DatasetInput, check: Callable[[ParticipantInput], Iterable[str]]
+    inputs: DatasetInput,
+    check: Callable[[ParticipantInput], Iterable[str]],
+    processes: int = 1,
 ) -> DatasetInput:
     """Check each participant; who fails is set aside with the reason, notes are told once."""
-    failures: dict[str, str] = {}
-    notes: list[str] = []
-    for person in inputs.participants:
-        try:
-            notes += check(person)
-        except InputError as error:
-            failures[person.label] = str(error)
+    people = {person.label: person for person in inputs.participants}
+    said = side_by_side([*people], lambda label: tuple(check(people[label])), processes)
+    failures = {
+        label: why for label, (_, why) in zip(people, said, strict=True) if why is not None
+    }
+    notes = dict.fromkeys(note for told, _ in said for note in told or ())
     kept = _without(inputs, failures)
-    return replace(kept, notes=(*kept.notes, *dict.fromkeys(notes)))
+    return replace(kept, notes=(*kept.notes, *notes))
 
 
 def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
@@ -184,25 +191,29 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     return replace(inputs, participants=left, failures=together)
 
 
-def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> DatasetInput:
-    """Read all series once, several at a time (decompression releases the interpreter lock)."""
-    atlas = config.atlas.given
-    runs = [
-        (person.label, run, atlas or person.paradigm == 'movie')
-        for person in inputs.participants
-        for run in person.runs
-    ]
+def _with_values(inputs: DatasetInput, config: Config, n_processes: int) -> DatasetInput:
+    """Read all series once, several at a time: of many participants, or of one."""
+    people = {person.label: person for person in inputs.participants}
     percent = config.clean.scaling == 'psc'
+    # decompression releases the interpreter lock
+    n_threads = 1 if n_copies(len(people), n_processes) > 1 else n_processes
+
+    def read(label: str) -> list[tuple[str | None, tuple[str, ...]]]:
+        person = people[label]
+        asked = percent and (config.atlas.given or person.paradigm == 'movie')
+        with ThreadPoolExecutor(max(min(n_threads, len(person.runs)), 1)) as pool:
+            return list(pool.map(partial(_values, percent=asked), person.runs))
+
     start = time.monotonic()
-    with ThreadPoolExecutor(max(min(n_threads, len(runs)), 1)) as pool:
-        asked = (percent and cleaned for _, _, cleaned in runs)
-        found = list(pool.map(_values, (run for _, run, _ in runs), asked))
+    found = side_by_side([*people], read, n_processes)
     failures: dict[str, str] = {}
-    for (label, _, _), (reason, _) in zip(runs, found, strict=True):
-        if reason is not None:
-            failures.setdefault(label, reason)
+    notes: dict[str, None] = {}
+    for label, (runs, _) in zip(people, found, strict=True):
+        for reason, passed_over in runs or ():
+            notes |= dict.fromkeys(passed_over)
+            if reason is not None:
+                failures.setdefault(label, reason)
     inputs = _without(inputs, failures)
-    notes = dict.fromkeys(note for _, passed_over in found for note in passed_over)
     # not a note: notes go into the report, which is the same whenever it is made
     LOGGER.debug(READ_IN, time.monotonic() - start)
     return replace(inputs, notes=(*inputs.notes, *notes, READ_ONCE))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,8 @@ class SmallGenerator:
     sampling: SamplingSettings = SAMPLING
     device: Literal['cpu', 'cuda'] = 'cpu'
     prior: VDVAEConfig | None = None
+    locks_each_network: ClassVar[bool] = True
+    """Two processes with the same images train one network each, and read the other's."""
 
     def __post_init__(self) -> None:
         if self.prior is not None and self.prior.image_size != self.size:

@@ -28,7 +28,6 @@ from bids_neurodecode.stimuli.images import load_image, load_images
 from bids_neurodecode.stimuli.packaged import CaptionEmbedding, ConvNetFeatures, read_convnet
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import MANY_STIMULI
-from bids_neurodecode.systems.reconstruction.generation.small import SmallGenerator
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     Choice,
     further_pictures,
@@ -260,8 +259,8 @@ class Kept:
         digest = hashlib.sha256(f'{self.name} {seed} {training.pictures.shape}'.encode())
         digest.update(np.ascontiguousarray(training.pictures).tobytes())
         whole = FileLock(self.folder / f'{digest.hexdigest()[:16]}.lock')
-        locks_itself = isinstance(self.generator, SmallGenerator)
-        with nullcontext() if locks_itself else whole:
+        by_network = getattr(self.generator, 'locks_each_network', False)
+        with nullcontext() if by_network else whole:
             return self.generator.fit(
                 training, seed=seed, checkpoint_dir=self.folder, progress=progress
             )
