@@ -182,7 +182,10 @@ def notes_on(
 
 
 def pixel_scores(
-    truth: Uint8Array, reconstruction: Uint8Array, protocol: PictureProtocol
+    truth: Uint8Array,
+    reconstruction: Uint8Array,
+    protocol: PictureProtocol,
+    wanted: Collection[str] | None = None,
 ) -> list[PictureScore]:
     """Compare pixels: correlation, and the protocol's structural similarities.
 
@@ -192,6 +195,8 @@ def pixel_scores(
         Images (n, h, w, 3), uint8, pair by pair.
     protocol
         Size and interpolation, and which structural similarities it has.
+    wanted
+        Names of the metrics; None: all of the protocol.
 
     Raises
     ------
@@ -199,16 +204,22 @@ def pixel_scores(
         If the images are of another type or shape, or do not pair.
     """
     _check_pictures(truth, reconstruction)
-    similarities = {'ssim_2d': ssim_2d, 'ssim_columnwise_legacy': ssim_columnwise_legacy}
+    metrics = {
+        'pixcorr': pixcorr,
+        'ssim_2d': ssim_2d,
+        'ssim_columnwise_legacy': ssim_columnwise_legacy,
+    }
+    names = [n for n in ('pixcorr', *protocol.ssim) if wanted is None or n in wanted]
     values: dict[str, list[FloatArray]] = {}
-    for rows in _batches(len(truth), 4):  # larger ones spend their time on fresh memory
+    for rows in (
+        _batches(len(truth), 4) if names else ()
+    ):  # larger ones spend their time on fresh memory
         a, b = (
             _resize(_first(images[rows], protocol), protocol.pixel_size, protocol)
             for images in (truth, reconstruction)
         )
-        values.setdefault('pixcorr', []).append(pixcorr(a, b))
-        for name in protocol.ssim:
-            values.setdefault(name, []).append(similarities[name](a, b))
+        for name in names:
+            values.setdefault(name, []).append(metrics[name](a, b))
     chances = {'pixcorr': 0.0}
     return [
         PictureScore(name, np.concatenate(parts), chances.get(name))

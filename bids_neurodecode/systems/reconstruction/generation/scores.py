@@ -288,16 +288,25 @@ def picture_values(
     Parameters
     ----------
     board
-        Protocol of the comparison.
+        Protocol of the comparison, and what was scored by it already.
     parts
         Reconstructions of each fold.
     similarity
         Whether structural similarity is wanted.
     """
-    truth, made = _joined(parts)
-    wanted = ('ssim_2d',) if similarity else ()
-    found = networks.pixel_scores(truth, made, dataclasses.replace(board.protocol, ssim=wanted))
-    return {score.metric: score.values for score in found}
+    first, names = parts[0].outcome, ('pixcorr', 'ssim_2d') if similarity else ('pixcorr',)
+    known = {
+        name: board.kept[first.model, first.space, name][0]
+        for name in names
+        if (first.model, first.space, name) in board.kept
+    }
+    lacking = set(names) - {*known}
+    if lacking:
+        protocol = dataclasses.replace(board.protocol, ssim=('ssim_2d',))
+        known |= {
+            s.metric: s.values for s in networks.pixel_scores(*_joined(parts), protocol, lacking)
+        }
+    return {name: known[name] for name in names}
 
 
 def latent_tables(
@@ -405,26 +414,24 @@ def _similarity(
     board: ReconstructionScorer, parts: Sequence[Judged], nulls: dict[str, FloatArray]
 ) -> tuple[list[Score], list[str]]:
     """Score structural similarity, with a test where there are few pairs."""
-    truth, made = _joined(parts)
-    rows, remarks = [], []
+    first, rows, remarks = parts[0].outcome, [], []
     n_pairs = sum(len(p.pictures) * len(p.candidates) for p in parts)
     # pairs cost most: those that ours is compared with are not tested
-    is_compared = parts[0].outcome.model.startswith((BASELINE, REFERENCE))
-    for score in networks.pixel_scores(truth, made, board.protocol):
-        if score.metric == 'pixcorr' and score.metric in nulls:
-            continue
-        if score.metric == 'ssim_2d' and n_pairs <= _MOST_PAIRS and not is_compared:
-            first = parts[0].outcome
-            values = [
+    is_compared = first.model.startswith((BASELINE, REFERENCE))
+    tested = {'ssim_2d'} if n_pairs <= _MOST_PAIRS and not is_compared else set()
+    wanted = [name for name in ('pixcorr', *board.protocol.ssim) if name not in nulls]
+    found = networks.pixel_scores(*_joined(parts), board.protocol, {*wanted} - tested)
+    values = {score.metric: score.values for score in found}
+    for metric in wanted:
+        if metric in tested:
+            pairs = [
                 ssim_table(_sized(board, p.pictures), _sized(board, p.candidates)) for p in parts
             ]
-            table = Table(
-                score.metric, first.model, first.space, values, [p.outcome for p in parts]
-            )
-            row, nulls[score.metric] = board.row(table)
+            table = Table(metric, first.model, first.space, pairs, [p.outcome for p in parts])
+            row, nulls[metric] = board.row(table)
             rows.append(row)
         else:
-            rows.append(board.values(score.metric, score.values, parts))
+            rows.append(board.values(metric, values[metric], parts))
     if n_pairs > _MOST_PAIRS and not is_compared:
         remarks.append(MANY_PAIRS.format(n=n_pairs, limit=_MOST_PAIRS))
     return rows, remarks
