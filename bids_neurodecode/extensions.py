@@ -20,6 +20,7 @@ Nothing but recipes is imported before its name is asked for.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -33,8 +34,11 @@ SYSTEMS, EXTRACTORS, GENERATORS, RECIPES = (
     f'bids_neurodecode.{kind}' for kind in ('systems', 'extractors', 'generators', 'recipes')
 )
 """Groups of entry points."""
-OWN = ('movie', 'reconstruction', 'encoding', 'conditions')
-"""The systems of this package."""
+OWN = {
+    name: f'bids_neurodecode.systems.{name}.system'
+    for name in ('movie', 'reconstruction', 'encoding', 'conditions')
+}
+"""The systems of this package, and the modules whose ``SYSTEM`` they are."""
 OwnGenerator = Literal[
     'auto', 'none', 'small', 'published', 'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2',
     'sdxl-ip-adapter', 'stable-cascade',
@@ -248,6 +252,21 @@ def find_system(name: str) -> System | None:
     if name not in installed():
         raise ArgumentsError(unknown('system', name, system_names()))
     system: System = load(SYSTEMS, name, System)
+    return system
+
+
+def system_named(name: str) -> System:
+    """Return a system, of this package or installed.
+
+    Raises
+    ------
+    ArgumentsError
+        If there is none of that name, or it cannot be used.
+    """
+    system = find_system(name)
+    if system is None:
+        own: System = importlib.import_module(OWN[name]).SYSTEM
+        return own
     return system
 
 

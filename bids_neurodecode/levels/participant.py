@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,41 +12,20 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.captions import captions_file
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, RoiFile, load_config
-from bids_neurodecode.extensions import find_system, versions_of
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import NOT_APPLIED, system_named, versions_of
 from bids_neurodecode.levels.betas import add_betas_level, add_film_responses
 from bids_neurodecode.levels.pages import make_report
 from bids_neurodecode.spaces import files_of
 from bids_neurodecode.stimuli.images import picture_source
-from bids_neurodecode.systems.conditions.steps import add_conditions
-from bids_neurodecode.systems.encoding.steps.prediction import add_encoding_prediction
-from bids_neurodecode.systems.encoding.steps.training import add_picture_encoding
-from bids_neurodecode.systems.movie.steps.prediction import add_film_prediction
-from bids_neurodecode.systems.movie.steps.training import add_films
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import picture_files
-from bids_neurodecode.systems.reconstruction.steps.prediction import add_prediction
-from bids_neurodecode.systems.reconstruction.steps.training import add_pictures
 from bids_neurodecode.systems.steps.own_features import own_files
 from bids_neurodecode.systems.steps.records import system_of
 from bids_neurodecode.workflow.nodes import Ladder, RunSettings
 from bids_neurodecode.workflow.resources import data_size
 
-TRAINING: Mapping[str, Callable[[Ladder], None]] = {
-    'reconstruction': add_pictures,
-    'encoding': add_picture_encoding,
-    'movie': add_films,
-    'conditions': add_conditions,
-}
-"""What adds the steps of each system."""
-
 OWN_TABLE = ('table', 'table_key', 'table_rate')
 """Settings of the features that say where they lie: those of new stimuli lie elsewhere."""
-
-PREDICTING: Mapping[str, Callable[[Ladder, Path], None]] = {
-    'reconstruction': add_prediction,
-    'encoding': add_encoding_prediction,
-    'movie': add_film_prediction,
-}
-"""What adds the steps that apply a trained model of each system."""
 
 
 def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
@@ -68,21 +47,19 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     workflow = pe.Workflow(name=workflow_name(participant.label))
     size = data_size(participant, run.config.selection)
     run = replace(run, notes=notes_of(participant.label, run.notes))
-    system = system_of(run.config, participant.paradigm)
+    system = system_named(system_of(run.config, participant.paradigm))
     ladder = Ladder(workflow, run, participant, size)
     if model is not None:
         ladder.run = with_model(run, model)
-    extension = find_system(system)
     if run.level != 'full':
         alone = add_film_responses if participant.paradigm == 'movie' else add_betas_level
         alone(ladder)
     elif model is None:
-        train = TRAINING[system] if extension is None else extension.train
-        train(ladder)
-    elif extension is None or extension.predict is None:
-        PREDICTING[system](ladder, model)
+        system.train(ladder)
+    elif system.predict is None:  # refused before
+        raise ArgumentsError(NOT_APPLIED.format(name=system.name))
     else:
-        extension.predict(ladder, model)
+        system.predict(ladder, model)
     ladder.add(make_report)
     crashes = run.output_dir / f'sub-{participant.label}' / 'log' / run.run_id
     for name in workflow.list_node_names():

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.extensions import find_system
+from bids_neurodecode.extensions import system_named
 from bids_neurodecode.models.generators import shown_name
 from bids_neurodecode.report import pagehead, provisos, scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods_of
@@ -42,11 +42,6 @@ from bids_neurodecode.report.section_signal import (
     where_text,
 )
 from bids_neurodecode.report.style import collecting_later
-from bids_neurodecode.systems.conditions.report import conditions_section
-from bids_neurodecode.systems.encoding.report.section import encoding_section
-from bids_neurodecode.systems.movie.report.agreement import agreement_section
-from bids_neurodecode.systems.movie.report.section import film_section
-from bids_neurodecode.systems.reconstruction.report import generation_section
 
 HOW_TO_READ = 'What scores, baselines, intervals, p values and claims say'
 INTRO = (
@@ -87,12 +82,7 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
     sections = [
         Section('summary', 'Summary', _summary(reader)),
         Section('scores', 'Scores', scores_section(reader)),
-        Section('conditions', 'Conditions', conditions_section(reader)),
-        Section('encoding', 'Encoding model', encoding_section(reader)),
-        Section('agreement', _title_of_voxels(results), agreement_section(reader)),
-        Section('network', 'Movie network', film_section(reader)),
-        *_of_extension(results, reader),
-        Section('images', 'Reconstructions', generation_section(reader)),
+        *_of_system(results, reader),
         Section('brain', 'Brain', brain_section(reader)),
         Section('quality', 'Quality', quality_section(reader)),
         Section('data', 'Data and design', data_section(reader)),
@@ -116,15 +106,11 @@ def _page(reader: Reader, links: tuple[tuple[str, Path], ...] = ()) -> Page:
     )
 
 
-def _title_of_voxels(results: ParticipantResults) -> str:
-    return 'Tests of voxels' if results.agreement is None else 'Voxels and their ceiling'
-
-
-def _of_extension(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
-    """Return the sections of a system of another package."""
+def _of_system(results: ParticipantResults, reader: Reader) -> tuple[Section, ...]:
+    """Return the sections of the system."""
     # responses alone are no system that can be asked for
-    system = find_system(results.system) if results.fits_models else None
-    return tuple(system.sections(reader)) if system and system.sections else ()
+    sections = system_named(results.system).sections if results.fits_models else None
+    return () if sections is None else tuple(sections(reader))
 
 
 def _summary(reader: Reader) -> tuple[Block, ...]:

@@ -1,10 +1,10 @@
-"""What all systems share: their protocol, features or images by stimulus, and evaluations."""
+"""What all systems share: features or images by stimulus, and evaluations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.evaluation.metrics import Score
-    from bids_neurodecode.samples import Samples
 
 NOT_ONE_TO_ONE = (
     'There are {n} stimuli ({distinct} different) for {rows} rows of features or images; they '
@@ -26,9 +25,6 @@ UNKNOWN_STIMULI = (
     '{n} stimuli of the samples have no features or image (first: {first}). '
     'Check that the stimulus files of all events were loaded.'
 )
-
-ModelT = TypeVar('ModelT')
-SettingsT_contra = TypeVar('SettingsT_contra', contravariant=True)
 
 AT_ONCE = 64
 """Rows of :class:`PerStimulus` that are copied at once where all are gone through."""
@@ -84,56 +80,6 @@ class PerStimulus:
         for at in range(0, len(wanted), AT_ONCE):
             total += self.of(wanted[at : at + AT_ONCE]).sum(axis=0, dtype=np.float64)
         return total / len(wanted)
-
-
-class System(Protocol[ModelT, SettingsT_contra]):
-    """What :mod:`bids_neurodecode.systems.reconstruction.recipe` is: functions for one fold.
-
-    ``fit`` sees training samples only, ``predict`` takes new responses (or features), and
-    ``evaluate`` judges predictions of test samples, which are another object than the training
-    samples (:meth:`bids_neurodecode.samples.Samples.fold`).
-    """
-
-    def fit(self, train: Samples, features: PerStimulus, settings: SettingsT_contra, /) -> ModelT:
-        """Learn from training samples.
-
-        Parameters
-        ----------
-        train
-            Responses, (n_samples, n_voxels), and what was shown.
-        features
-            Of the stimuli.
-        settings
-            Of the system.
-        """
-
-    def predict(self, model: ModelT, values: npt.NDArray[Any], /) -> Float32Array:
-        """Predict from the responses (or features) of new samples, (n_samples, n_columns).
-
-        Parameters
-        ----------
-        model
-            Fitted.
-        values
-            Of new samples, (n_samples, n_voxels) or (n_samples, n_features).
-        """
-
-    def evaluate(
-        self, model: ModelT, test: Samples, features: PerStimulus, candidates: Sequence[str], /
-    ) -> Any:
-        """Judge the predictions of one fold's test samples.
-
-        Parameters
-        ----------
-        model
-            Fitted.
-        test
-            Samples that the model did not see.
-        features
-            Of the candidates.
-        candidates
-            Stimuli that a sample is identified among.
-        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import TRUE_FEATURES, bounds_of, scores_table
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split_by_group
 from bids_neurodecode.systems import baselines
-from bids_neurodecode.systems.base import PerStimulus, System
+from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder, candidate_stimuli
 from bids_neurodecode.systems.pooling import confusion_of
 from bids_neurodecode.systems.reconstruction import recipe as reconstruction
@@ -366,12 +366,6 @@ def test_one_order_in_every_run_has_no_p_and_says_why(by_onset):
     # stimuli that are held out have no place that training could know
     by_stimulus = run(ordered, split_by_group(ordered.table, 'stimulus', n_folds=4), features)
     assert not any('same order' in note for note in by_stimulus.notes)
-
-
-def test_module_is_a_system():
-    system: System[LinearDecoder, DecoderSettings] = reconstruction
-    assert callable(system.fit)
-    assert callable(system.evaluate)
 
 
 def test_errors():

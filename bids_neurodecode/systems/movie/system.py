@@ -1,0 +1,25 @@
+"""The system of films, as the program finds it."""
+
+from __future__ import annotations
+
+from bids_neurodecode.extensions import System
+from bids_neurodecode.report.build import Section
+from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.systems.movie.report.agreement import agreement_section
+from bids_neurodecode.systems.movie.report.section import film_section
+from bids_neurodecode.systems.movie.steps.prediction import add_film_prediction
+from bids_neurodecode.systems.movie.steps.training import add_films
+
+
+def sections(reader: Reader) -> tuple[Section, ...]:
+    """Show which voxels are predicted and how near to their ceiling, and the network."""
+    title = 'Tests of voxels' if reader.results.agreement is None else 'Voxels and their ceiling'
+    return (
+        Section('agreement', title, agreement_section(reader)),
+        Section('network', 'Movie network', film_section(reader)),
+    )
+
+
+SYSTEM = System(
+    'movie', ('movie',), train=add_films, predict=add_film_prediction, sections=sections
+)
