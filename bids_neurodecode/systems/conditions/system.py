@@ -9,9 +9,9 @@ from bids_neurodecode.systems.conditions.report import conditions_section
 from bids_neurodecode.systems.conditions.steps import add_conditions
 
 
-def sections(reader: Reader) -> tuple[Section, ...]:
+def _sections(reader: Reader) -> tuple[Section, ...]:
     """Show how conditions are told apart."""
     return (Section('conditions', 'Conditions', conditions_section(reader)),)
 
 
-SYSTEM = System('conditions', ('conditions',), train=add_conditions, sections=sections)
+SYSTEM = System('conditions', ('conditions',), train=add_conditions, sections=_sections)

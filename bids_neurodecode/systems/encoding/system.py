@@ -10,7 +10,7 @@ from bids_neurodecode.systems.encoding.steps.prediction import add_encoding_pred
 from bids_neurodecode.systems.encoding.steps.training import add_picture_encoding
 
 
-def sections(reader: Reader) -> tuple[Section, ...]:
+def _sections(reader: Reader) -> tuple[Section, ...]:
     """Show the model of each voxel."""
     return (Section('encoding', 'Encoding model', encoding_section(reader)),)
 
@@ -20,5 +20,5 @@ SYSTEM = System(
     ('images',),
     train=add_picture_encoding,
     predict=add_encoding_prediction,
-    sections=sections,
+    sections=_sections,
 )

@@ -11,7 +11,7 @@ from bids_neurodecode.systems.movie.steps.prediction import add_film_prediction
 from bids_neurodecode.systems.movie.steps.training import add_films
 
 
-def sections(reader: Reader) -> tuple[Section, ...]:
+def _sections(reader: Reader) -> tuple[Section, ...]:
     """Show which voxels are predicted and how near to their ceiling, and the network."""
     title = 'Tests of voxels' if reader.results.agreement is None else 'Voxels and their ceiling'
     return (
@@ -21,5 +21,5 @@ def sections(reader: Reader) -> tuple[Section, ...]:
 
 
 SYSTEM = System(
-    'movie', ('movie',), train=add_films, predict=add_film_prediction, sections=sections
+    'movie', ('movie',), train=add_films, predict=add_film_prediction, sections=_sections
 )

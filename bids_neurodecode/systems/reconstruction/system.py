@@ -10,11 +10,11 @@ from bids_neurodecode.systems.reconstruction.steps.prediction import add_predict
 from bids_neurodecode.systems.reconstruction.steps.training import add_pictures
 
 
-def sections(reader: Reader) -> tuple[Section, ...]:
+def _sections(reader: Reader) -> tuple[Section, ...]:
     """Show the images that were made."""
     return (Section('images', 'Reconstructions', generation_section(reader)),)
 
 
 SYSTEM = System(
-    'reconstruction', ('images',), train=add_pictures, predict=add_prediction, sections=sections
+    'reconstruction', ('images',), train=add_pictures, predict=add_prediction, sections=_sections
 )
