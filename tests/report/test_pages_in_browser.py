@@ -296,9 +296,12 @@ def test_names_of_films_conditions_and_regions_are_text(
             'name': names, 'n_voxels': 9, 'balanced_accuracy': 0.6, 'chance': 0.25, **tested,
         }),
     )  # fmt: skip
-    found = replace(results, network=network, conditions=conditions)
-    write_participant_report(found, tmp_path / 'sub.html', tmp_path / 'figures')
-    assert_text(browser, tmp_path / 'sub.html', *names, f'{names[0]}, {names[1]}')
+    films = replace(results, system='movie', network=network)
+    write_participant_report(films, tmp_path / 'films.html', tmp_path / 'films')
+    assert_text(browser, tmp_path / 'films.html', *names)
+    trials = replace(results, system='conditions', conditions=conditions)
+    write_participant_report(trials, tmp_path / 'trials.html', tmp_path / 'trials')
+    assert_text(browser, tmp_path / 'trials.html', *names, f'{names[0]}, {names[1]}')
 
 
 def write(file: Path, columns: dict[str, object]) -> Path:
