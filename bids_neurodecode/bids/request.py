@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +21,7 @@ from bids_neurodecode.bids.rows import parts_of
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
 from bids_neurodecode.config import SplitSettings
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.processes import die_with
 from bids_neurodecode.settings.conditions import ConditionSettings
 from bids_neurodecode.settings.events import EventSettings
 
@@ -188,41 +192,35 @@ def side_by_side(
     -------
     list of tuple
         Of each what was read and None, or None and the one line that says why it could not be.
+
+    Raises
+    ------
+    MemoryError
+        If a copy was killed.
     """
     job = partial(_read_one, read)
-    n = n_copies(len(labels), processes)
-    if n == 1:
+    n = min(processes, len(labels) // _PARTICIPANTS_A_PROCESS)
+    if n < 2 or not sys.platform.startswith('linux'):  # elsewhere libraries do not bear copies
         return [job(label) for label in labels]
     _JOBS.append(job)
+    context = multiprocessing.get_context('fork')
     try:
-        with multiprocessing.get_context('fork').Pool(n, _as_part_of_the_parent) as pool:
-            return pool.map(_read_in_copy, labels, chunksize=2)
+        with ProcessPoolExecutor(n, context, _as_a_copy, (os.getpid(),)) as pool:
+            return [*pool.map(_read_in_copy, labels)]
+    except BrokenProcessPool as error:  # killed, for which the system has one reason
+        raise MemoryError from error
     finally:
         _JOBS.pop()
-
-
-def n_copies(n_participants: int, processes: int) -> int:
-    """Return how many processes read participants: 1 where they are few.
-
-    Parameters
-    ----------
-    n_participants
-        That are read.
-    processes
-        How many there may be.
-    """
-    if not sys.platform.startswith('linux'):  # elsewhere libraries do not bear to be copied
-        return 1
-    return max(1, min(processes, n_participants // _PARTICIPANTS_A_PROCESS))
 
 
 _JOBS: list[Callable[[str], Any]] = []
 
 
-def _as_part_of_the_parent() -> None:
-    """Leave interruptions to the parent, which ends its copies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _as_a_copy(parent: int) -> None:
+    """End when the parent ends or both are interrupted: what the parent does then is its own."""
+    die_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _read_in_copy(label: str) -> Any:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
@@ -17,7 +16,7 @@ from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
-from bids_neurodecode.bids.request import Request, all_failed, n_copies, side_by_side
+from bids_neurodecode.bids.request import Request, all_failed, side_by_side
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
 from bids_neurodecode.cli.checks_places import (
     check_machine,
@@ -191,29 +190,25 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     return replace(inputs, participants=left, failures=together)
 
 
-def _with_values(inputs: DatasetInput, config: Config, n_processes: int) -> DatasetInput:
-    """Read all series once, several at a time: of many participants, or of one."""
-    people = {person.label: person for person in inputs.participants}
+def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> DatasetInput:
+    """Read all series once, several at a time (decompression releases the interpreter lock)."""
+    atlas = config.atlas.given
+    runs = [
+        (person.label, run, atlas or person.paradigm == 'movie')
+        for person in inputs.participants
+        for run in person.runs
+    ]
     percent = config.clean.scaling == 'psc'
-    # decompression releases the interpreter lock
-    n_threads = 1 if n_copies(len(people), n_processes) > 1 else n_processes
-
-    def read(label: str) -> list[tuple[str | None, tuple[str, ...]]]:
-        person = people[label]
-        asked = percent and (config.atlas.given or person.paradigm == 'movie')
-        with ThreadPoolExecutor(max(min(n_threads, len(person.runs)), 1)) as pool:
-            return list(pool.map(partial(_values, percent=asked), person.runs))
-
     start = time.monotonic()
-    found = side_by_side([*people], read, n_processes)
+    with ThreadPoolExecutor(max(min(n_threads, len(runs)), 1)) as pool:
+        asked = (percent and cleaned for _, _, cleaned in runs)
+        found = list(pool.map(_values, (run for _, run, _ in runs), asked))
     failures: dict[str, str] = {}
-    notes: dict[str, None] = {}
-    for label, (runs, _) in zip(people, found, strict=True):
-        for reason, passed_over in runs or ():
-            notes |= dict.fromkeys(passed_over)
-            if reason is not None:
-                failures.setdefault(label, reason)
+    for (label, _, _), (reason, _) in zip(runs, found, strict=True):
+        if reason is not None:
+            failures.setdefault(label, reason)
     inputs = _without(inputs, failures)
+    notes = dict.fromkeys(note for _, passed_over in found for note in passed_over)
     # not a note: notes go into the report, which is the same whenever it is made
     LOGGER.debug(READ_IN, time.monotonic() - start)
     return replace(inputs, notes=(*inputs.notes, *notes, READ_ONCE))

@@ -1,6 +1,7 @@
 """Participants are read side by side, and nothing of it shows."""
 
 import os
+import signal
 
 import pytest
 
@@ -41,6 +42,18 @@ def test_nobody_can_be_read(processes):
         read_each(LABELS, refuse, processes)
     labels = ', '.join(f'sub-{label}' for label in LABELS)
     assert str(caught.value) == NOBODY.format(first='sub-00 is empty.', n=12, labels=labels)
+
+
+def test_a_process_that_is_killed_is_noticed():
+    here = os.getpid()
+
+    def killed(label):
+        if label == '05' and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return label
+
+    with pytest.raises(MemoryError):
+        read_each(LABELS, killed, 2)
 
 
 @pytest.mark.parametrize('processes', [1, 2])
