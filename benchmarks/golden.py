@@ -12,6 +12,7 @@ import argparse
 import difflib
 import gzip
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.published import make_nsd
 
 ROOT = Path(__file__).parents[1]
 SCRUBBED = (
@@ -91,6 +94,24 @@ target = "participant"
 motion = "changes"
 banded = "off"
 """
+# betas as NSD publishes them, and its split
+GIVEN = f"""{QUICK}
+[features]
+extractor = "gabor"
+n_components = 6
+[reconstruction]
+generator = "none"
+[encoding]
+bands = ["gabor"]
+"""
+BLOCKS = f"""{QUICK}
+[features]
+extractor = "gabor"
+[betas]
+model = "B"
+[reconstruction]
+generator = "none"
+"""
 NETWORK = f"""{FILMS}
 [movie]
 model = "network"
@@ -115,7 +136,7 @@ class Golden:
     Parameters
     ----------
     data
-        ``pictures``, ``films`` or ``conditions``.
+        A name of ``DATA`` or ``MADE``.
     settings
         TOML.
     options
@@ -157,6 +178,9 @@ RUNS = {
         after='films-agreeing',
     ),
     'conditions': Golden('pictures', QUICK, ('--system', 'conditions', *ONE)),
+    'nsd': Golden('nsd', GIVEN),
+    'nsd-ridge': Golden('nsd', GIVEN, ENCODE),
+    'haxby': Golden('haxby', BLOCKS),
 }
 DATA = {
     'pictures': '--n-subjects 2 --n-runs 3 --n-images 24 --n-repeats 2 --voxel-size 12 --snr 3',
@@ -164,14 +188,22 @@ DATA = {
     'films': '--paradigm movie --n-subjects 3 --n-runs 2 --film-duration 105 --voxel-size 14 '
     '--snr 2',
 }
+HAXBY = Path(os.environ.get('BIDS_NEURODECODE_SHARED', ROOT.parent / 'shared')) / 'data/haxby2001'
+MADE = {'nsd': make_nsd, 'haxby': lambda place: HAXBY.exists() and place.symlink_to(HAXBY)}
+"""What writes data that are not simulated: the layout of NSD, and those of Haxby et al. (2001)."""
+SKIPPED = '{name}: skipped, {data} is not there (for Haxby, set BIDS_NEURODECODE_SHARED)\n'
 
 
 def simulate(folder: Path, names: set[str]) -> None:
     """Make the data that are named, where they are not there yet."""
-    for name, options in DATA.items():
-        if name in names and not (folder / 'data' / name).exists():
+    (folder / 'data').mkdir(parents=True, exist_ok=True)
+    for name in sorted(names):
+        place = folder / 'data' / name
+        if name in DATA and not place.exists():
             tool = [sys.executable, '-m', 'bids_neurodecode.cli.tools', 'demo']
-            subprocess.run([*tool, str(folder / 'data' / name), *options.split()], check=True)
+            subprocess.run([*tool, str(place), *DATA[name].split()], check=True)
+        elif not place.exists():
+            MADE[name](place)
 
 
 def run(folder: Path, label: str, names: list[str]) -> int:
@@ -184,6 +216,9 @@ def run(folder: Path, label: str, names: list[str]) -> int:
     for name in names:
         golden = RUNS[name]
         data, place = folder / 'data' / golden.data, folder / label / name
+        if not data.exists():
+            sys.stdout.write(SKIPPED.format(name=name, data=data))
+            continue
         shutil.rmtree(place, ignore_errors=True)
         (place / 'work').mkdir(parents=True)
         out = place / 'out'
@@ -267,7 +302,9 @@ def compare(folder: Path, label: str, other: str, names: list[str]) -> int:
     """Print what differs; return how many runs do."""
     different = 0
     for name in names:
-        if RUNS[name].level == 'group':
+        data = folder / 'data' / RUNS[name].data
+        if RUNS[name].level == 'group' or not data.exists():
+            sys.stdout.write('' if data.exists() else SKIPPED.format(name=name, data=data))
             continue
         places = folder / label / name / 'out', folder / other / name / 'out'
         if not all(place.is_dir() for place in places):

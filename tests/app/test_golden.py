@@ -20,7 +20,9 @@ from safetensors.numpy import load_file
 from benchmarks import golden
 
 REFERENCE = Path(__file__).parents[1] / 'data' / 'golden.json'
-KINDS = ('retrieval', 'ridge', 'conditions')
+KINDS = ('retrieval', 'ridge', 'conditions', 'nsd')
+REAL = ('haxby',)
+"""Of data that are not made; ``nsd`` is of betas given, so that no others are written."""
 N_ROWS, N_VOXELS = 12, 6
 TOLERANCE = 1e-3
 """Of a value, or of 1 (of the standard deviation of an image): single precision in another order
@@ -204,13 +206,13 @@ def allowance(name: str) -> float:
     return next((most for names, most in kinds if name in names), 0.0)
 
 
-def run(folder: Path) -> dict[str, dict]:
-    """Run the quick kinds and summarise what they write."""
-    failed = golden.run(folder, 'now', list(KINDS))
+def run(folder: Path, kinds: tuple[str, ...]) -> dict[str, dict]:
+    """Run kinds and summarise what they write."""
+    failed = golden.run(folder, 'now', list(kinds))
     logs = [file.read_text('utf-8')[-2000:] for file in (folder / 'now').glob('*/log.txt')]
     assert not failed, '\n'.join(logs)
     found: dict[str, dict] = {}
-    for kind in KINDS:
+    for kind in kinds:
         found |= summarise(folder / 'now' / kind / 'out', kind)
     return found
 
@@ -229,12 +231,22 @@ def reference() -> dict[str, dict]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_numbers_are_those_of_the_reference(reference, tmp_path):
-    assert differences(reference, run(tmp_path)) == []
+    assert differences(of_kinds(reference, KINDS), run(tmp_path, KINDS)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_the_numbers_of_real_data_are_those_of_the_reference(shared, reference, tmp_path):
+    assert differences(of_kinds(reference, REAL), run(tmp_path, REAL)) == []
+
+
+def of_kinds(reference: dict[str, dict], kinds: tuple[str, ...]) -> dict[str, dict]:
+    return {name: each for name, each in reference.items() if name.split('/')[0] in kinds}
 
 
 def test_the_reference_holds_what_it_should(reference):
-    for kind in KINDS:
-        of_kind = [each for name, each in reference.items() if name.startswith(f'{kind}/')]
+    for kind in KINDS + REAL:
+        of_kind = of_kinds(reference, (kind,)).values()
         assert any('columns' in each for each in of_kind)
         assert any('voxels' in each for each in of_kind)
     assert any('tensors' in each for each in reference.values())
@@ -304,4 +316,4 @@ def test_files_that_come_and_go_are_seen(reference):
 
 if __name__ == '__main__':
     with tempfile.TemporaryDirectory() as place:
-        save(run(Path(place)), REFERENCE)
+        save(run(Path(place), KINDS + REAL), REFERENCE)
