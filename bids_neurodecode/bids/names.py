@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.extensions import declared
 from bids_neurodecode.spaces import EXTENSIONS, Content, Form
@@ -95,6 +96,11 @@ def _map(
 
 
 PRODUCTS: Mapping[str, Product] = {
+    **{
+        key: _map(key, spec.description, spec.units, spec.suffix)
+        for key, spec in MAPS.items()
+        if not spec.product
+    },
     'betas': _map(
         'effect',
         'Single-trial response amplitudes, one volume a trial, in the order of the events table',
@@ -103,31 +109,6 @@ PRODUCTS: Mapping[str, Product] = {
         desc='singletrial',
     ),
     'betas_events': Product('events', '.tsv', {'desc': 'singletrial'}, spatial=False, sidecar={}),
-    'hrfindex': _map(
-        'hrfindex', 'Index (from 0) of the HRF chosen from the library of 20', 'index'
-    ),
-    'fracridge': _map('fracridge', 'Fraction of the unregularised length chosen', 'fraction'),
-    'rsquared': _map(
-        'rsquared', 'Variance explained by the single-trial model, drift removed', 'percent'
-    ),
-    'noiseceiling': _map(
-        'noiseceiling', 'Noise ceiling of the average over repeats', 'fraction of variance'
-    ),
-    'ncsnr': _map('ncsnr', 'Noise-ceiling signal-to-noise ratio of a single trial', 'ratio'),
-    'tsnr': _map('tsnr', 'Temporal signal-to-noise ratio, mean over runs', 'ratio', 'boldmap'),
-    'isc': _map('isc', 'Leave-one-participant-out intersubject correlation', 'Pearson r'),
-    'repeatr': _map(
-        'repeatr',
-        'Correlation of each presentation of a film with the mean of its other presentations',
-        'Pearson r',
-    ),
-    'pearsonr': _map('pearsonr', 'Correlation of predicted and measured response', 'Pearson r'),
-    'noisenormalized': _map(
-        'noisenormalized',
-        'Squared correlation of predicted and measured response over the noise ceiling; 0 where '
-        'the ceiling is too low to say',
-        'fraction of explainable variance',
-    ),
     'variance': _map(
         'variance', 'Variance of held-out responses that feature spaces explain', 'fraction'
     ),
@@ -139,12 +120,6 @@ PRODUCTS: Mapping[str, Product] = {
         desc='predicted',
     ),
     'predicted_events': Product('events', '.tsv', {'desc': 'predicted'}, spatial=False),
-    'ceilingr': _map(
-        'ceilingr',
-        'Correlation with the response of held-out volumes that a perfect model of what '
-        'participants share would reach',
-        'Pearson r',
-    ),
     'pfdr': _map(
         'pfdr',
         'p of the correlation against surrogates, adjusted for the false discovery rate',
@@ -177,21 +152,9 @@ PRODUCTS: Mapping[str, Product] = {
         entities={'desc': 'predicted'},
         sidecar={'Description': 'Held-out volumes as predicted from the stimuli; see RunOnsets'},
     ),
-    'saliency': _map(
-        'saliency',
-        'Sum over held-out volumes of the absolute slope of the structural similarity of decoded '
-        'and true frames by the response of the voxel (times its deviation: movie.saliency)',
-        'arbitrary',
-    ),
     'regions': Product('regions', '.tsv', {'stat': 'saliency'}, spatial=False),
     'perturbation': Product('regions', '.tsv', {'stat': 'perturbation'}, spatial=False),
     'concepts': Product('concepts', '.tsv', {'stat': 'alignment'}, spatial=False),
-    'accuracy': _map(
-        'accuracy',
-        'Balanced accuracy with which conditions are decoded from the voxels about each voxel '
-        '(searchlight); 0 where there is none',
-        'share',
-    ),
     'accuracypfdr': _map(
         'pfdr',
         'p of the accuracy of searchlights (t test over runs, corrected for shared training '

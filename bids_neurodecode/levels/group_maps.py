@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_neurodecode.bids.maps import MAPS, maps_of
 from bids_neurodecode.bids.names import product_of
 from bids_neurodecode.bids.nouns import told_in_nouns
 from bids_neurodecode.bids.sink import write_image, write_json, write_tsv
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
     from bids_neurodecode.report.groupmaps import Chosen, Stack
     from bids_neurodecode.report.results import ParticipantResults
 
-MAPS = (
-    'pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',
-    'ncsnr', 'tsnr',
-)  # fmt: skip
-"""Maps that are averaged over participants."""
-NETWORK = {'network_r': ('pearsonr', 'network')}
-"""Maps that are of another product: which, and what their ``desc`` begins with."""
 ALPHA = 0.05
 SEED = 0
 """The same maps from the same results."""
@@ -55,7 +49,7 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
 
     people = [read_results(file) for file in records]
     folder, facts = call.output_dir / GROUP_FOLDER, {}
-    for key in MAPS:
+    for key in (key for key in maps_of() if MAPS[key].mean != 'no'):
         having = [each for each in people if key in each.maps and each.maps[key].exists()]
         chosen = choose_held_out(having, key)
         stack = stack_maps(chosen.participants, key) if len(having) > 1 else None
@@ -94,8 +88,8 @@ def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[st
     from bids_neurodecode.evaluation.statistics import MIN_GROUPS
     from bids_neurodecode.report.groupmaps import OF_CHANCE_0
 
-    product, prefix = NETWORK.get(key, (key, ''))
-    told = product_of(product)
+    told = product_of(MAPS[key].product or key)
+    prefix = 'network' if MAPS[key].of == 'network' else ''
     stat, about = told.entities['stat'], str(told.sidecar['Description'])
     people = chosen.participants
     fields: dict[str, Any] = {'Participants': [each.participant for each in people]}

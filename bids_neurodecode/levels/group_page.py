@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_neurodecode.bids.maps import MAPS, MapSpec, maps_of
 from bids_neurodecode.evaluation.metrics import BASELINE
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.levels.group_scores import (
@@ -85,7 +86,7 @@ from bids_neurodecode.spaces import like
 from bids_neurodecode.systems.encoding.report.shared import shared_section
 from bids_neurodecode.text import span_of
 
-COUNTS = brain.MapSpec(
+COUNTS = MapSpec(
     'Participants in whom the voxel was selected',
     'number of participants',
     'Voxels that pass the selection in many participants carry the analysis; those of one alone '
@@ -93,8 +94,6 @@ COUNTS = brain.MapSpec(
     'viridis',
     whole=True,
 )
-MEAN_MAPS = ('pearsonr', 'noiseceiling', 'isc', 'noisenormalized', 'ncsnr', 'tsnr')
-"""Maps that are averaged; the first three are shown, the others folded."""
 MADE = 'Final reconstructions (second stage): means over participants'
 FOLDED = 12
 """Participants from which the table of runs is closed until it is clicked."""
@@ -541,7 +540,8 @@ def _count(readers: Sequence[Reader]) -> Iterable[Plot]:
 def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) -> tuple[Block, ...]:
     blocks: list[Block] = [*_count(readers)]
     folded: list[Block] = []
-    for key in MEAN_MAPS:
+    main = [key for key in maps_of() if MAPS[key].mean == 'shown']
+    for key in (*main, *(key for key in maps_of() if MAPS[key].mean == 'folded')):
         having = [
             reader.results
             for reader in readers
@@ -549,7 +549,7 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
         ]
         if len(having) < 2:
             continue
-        spec = brain.MAPS[key]
+        spec = MAPS[key]
         chosen = choose_held_out(having, key)
         having, mean = chosen.participants, mean_map(chosen.participants, key)
         if mean is None:
@@ -564,8 +564,7 @@ def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) ->
         )
         figure = brain.plot_map(image, spec, mask=mask, sheet=sheet_of(having[0], image))
         alt = f'Mean {spec.title} on slices.'
-        main = key in MEAN_MAPS[:3]
-        (blocks if main else folded).append(
+        (blocks if key in main else folded).append(
             Plot(f'group_desc-{key}_map.svg', figure, caption, alt)
         )
         if spec.glass and all(results.in_mni for results in having):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from bids_neurodecode.report.brain import MapSpec, color_limits, in_mask, with_heading
+from bids_neurodecode.bids.maps import MapSpec
+from bids_neurodecode.report.brain import color_limits, in_mask, with_heading
 from bids_neurodecode.report.sheets import Sheet, columns_of, painter
 from bids_neurodecode.report.slices import add_axes, color_bar
 from bids_neurodecode.report.style import WIDTH, figure_style, new_figure

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_neurodecode.bids.maps import MAPS, maps_of
 from bids_neurodecode.evaluation.paired import paired_difference
 from bids_neurodecode.evaluation.statistics import fdr
 from bids_neurodecode.report.results import ParticipantResults
@@ -19,11 +20,11 @@ from bids_neurodecode.report.section_signal import analysis_mask, load_map, regi
 from bids_neurodecode.spaces import Space, is_native, like, space_of
 from bids_neurodecode.tables import column_texts
 
-OF_CHANCE_0 = frozenset({'pearsonr', 'network_r'})
+OF_CHANCE_0 = frozenset(key for key in maps_of('score') if MAPS[key].symmetric)
 """Maps whose chance level is 0, about which they are symmetric: they are tested."""
-BY_REGION = ('pearsonr', 'network_r', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr')
+BY_REGION = maps_of('score', 'share', 'ceiling')
 """Maps that are averaged by region, the foremost first."""
-SCORES = OF_CHANCE_0 | {'accuracy', 'noisenormalized'}
+SCORES = maps_of('score', 'share')
 """Maps of how well a model does: 0 where nothing was judged (outside of a selection, no variance).
 
 A score that was judged is never exactly 0, but where all predictions of a voxel are the same. In

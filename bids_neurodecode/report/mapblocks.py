@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 
+from bids_neurodecode.bids.maps import MapSpec
 from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Plot
 from bids_neurodecode.report.cortex import HOW, plot_cortex
@@ -17,7 +18,7 @@ LOWER_TSNR = (
     ' It is lower in the selected voxels because responses to stimuli, for which they were '
     'selected, add to the standard deviation over time. This is no sign of worse data.'
 )
-SELECTION = brain.MapSpec(
+SELECTION = MapSpec(
     'The voxels that were selected',
     'voxels selected (%)',
     'Share of the voxels of the mask through the depth of the cortex that were selected: pale, '
@@ -57,7 +58,7 @@ class MapBlocks:
         self,
         key: str,
         image: nib.Nifti1Image,
-        spec: brain.MapSpec,
+        spec: MapSpec,
         selected: nib.Nifti1Image | None,
         regions: nib.Nifti1Image | None = None,
         more: str = '',
@@ -114,7 +115,7 @@ class MapBlocks:
         return Plot(self.name(key, 'map'), figure, caption, f'{spec.title} on {kind}; {middle}.')
 
     def whole_brain(
-        self, key: str, image: nib.Nifti1Image, spec: brain.MapSpec, *, on_cortex: bool
+        self, key: str, image: nib.Nifti1Image, spec: MapSpec, *, on_cortex: bool
     ) -> Plot:
         """Show a map in MNI space as a whole: on the cortex if it can be, or through glass.
 

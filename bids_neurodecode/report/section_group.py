@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.evaluation.metrics import sample_column
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
 from bids_neurodecode.report import pictures, scores
-from bids_neurodecode.report.brain import MAPS
 from bids_neurodecode.report.build import Block, Cell, Fold, Gallery, Picture, Table
 from bids_neurodecode.report.generation import TITLES
 from bids_neurodecode.report.reader import Reader, page_file, read_table

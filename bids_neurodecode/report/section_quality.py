@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.anatomy import tissue_file
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain, evoked, quality
@@ -187,7 +188,7 @@ def _evoked(reader: Reader) -> Iterable[Block]:
                 ' Orange: mean of the shapes that were fitted to these voxels, scaled to the blue '
                 'curve; where the two part, the library has no shape that suits.'
             )
-    title = brain.MAPS[ranking].title.lower()
+    title = MAPS[ranking].title.lower()
     yield reader.plot(
         'evoked',
         evoked.plot_evoked(shown, duration),

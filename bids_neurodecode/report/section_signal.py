@@ -15,6 +15,7 @@ import pandas as pd
 
 from bids_neurodecode.bids.anatomy import anatomical_image
 from bids_neurodecode.bids.description import read_json
+from bids_neurodecode.bids.maps import MAPS, MapSpec, maps_of
 from bids_neurodecode.extensions import OWN
 from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Block, Fold, Table, Text, Viewer
@@ -28,11 +29,11 @@ from bids_neurodecode.report.sheets import Sheet
 from bids_neurodecode.report.style import percent
 from bids_neurodecode.spaces import like, load_image, sidecar_of, space_of
 
-MAIN_MAPS = (
-    'network_r', 'pearsonr', 'accuracy', 'noisenormalized', 'noiseceiling', 'ceilingr', 'isc',
-    'repeatr',
-)  # fmt: skip
-"""Maps that say most of what was found, the foremost first."""
+MAIN_MAPS = sorted(
+    maps_of('score', 'share', 'ceiling', 'agreement'),
+    key=lambda key: (MAPS[key].kind != 'score', MAPS[key].of != 'network'),
+)
+"""Maps that say most of what was found, the foremost first: a network's before ridge's."""
 N_MAIN = 2
 """How many of them are shown; the others are folded."""
 RELIABILITY = (
@@ -96,7 +97,7 @@ ALONE = (
 MEDIANS = 'Noise ceiling, coverage and selected voxels of each region'
 BY_AGREEMENT = 'because their responses to repeats of a stimulus agree'
 BY_RULE = 'by the rule that is given with their number'
-SCORED = ('pearsonr', 'network_r', 'accuracy')
+SCORED = maps_of('score')
 """Maps of a score of each voxel, the one that is told of first."""
 BEST = (
     'Where in the brain: {title} is highest in {places} (median {label} over the voxels of each '
@@ -143,11 +144,11 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
     selected = load_map(maps['reliable']) if 'reliable' in maps else None
     atlas = load_map(maps['dseg']) if 'dseg' in maps else None
     draw = MapBlocks(mask, background, sheet, reader.name)
-    specs = brain.MAPS | maps_of_extension(results.system, maps)
+    specs = MAPS | maps_of_extension(results.system, maps)
     main = [key for key in MAIN_MAPS if key in maps][:N_MAIN] or [
         x for x in ('tsnr',) if x in maps
     ]
-    main += [key for key in specs if key not in brain.MAPS]
+    main += [key for key in specs if key not in MAPS]
     shown: list[Block] = []
     folded: list[Block] = []
     for key in [*main, *(key for key in specs if key not in main)]:
@@ -157,7 +158,7 @@ def brain_section(reader: Reader) -> tuple[Block, ...]:
         if key == 'hrfindex':
             image = _times_to_peak(image, results)
             if not (results.betas and results.betas.hrf_times_to_peak):
-                spec = brain.MapSpec('Index of the response shape', 'index', spec.how_to_read)
+                spec = MapSpec('Index of the response shape', 'index', spec.how_to_read)
         blocks = shown if key in main else folded
         borders = atlas if key in main and sheet is not None else None
         used, drawn = selected, image
@@ -190,7 +191,7 @@ def _whose(results: ParticipantResults, key: str) -> str:
     return ceiling_of(results) + (scored_ceiling_text(results) if of_scores else '')
 
 
-def _spec_of(results: ParticipantResults, key: str, spec: brain.MapSpec) -> brain.MapSpec:
+def _spec_of(results: ParticipantResults, key: str, spec: MapSpec) -> MapSpec:
     """Return how a map is described; of films a prediction says whose it is: there are two."""
     if key == 'pearsonr' and results.system == 'movie':
         return replace(spec, title='Prediction accuracy of ridge regression')
@@ -216,7 +217,7 @@ def _decoded(results: ParticipantResults) -> pd.DataFrame | None:
     return None if results.leaks else read_table(results.decoded_regions)
 
 
-def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.MapSpec]:
+def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, MapSpec]:
     """Describe the maps that a system of another package made by what their sidecars say.
 
     Parameters
@@ -229,12 +230,12 @@ def maps_of_extension(system: str, maps: Mapping[str, Path]) -> dict[str, brain.
     if system in {*OWN, *RESPONSES_ALONE}:
         return {}
     found = {}
-    for key in maps.keys() - {*brain.MAPS, 'reliable', 'dseg'}:
+    for key in maps.keys() - {*MAPS, 'reliable', 'dseg'}:
         file = sidecar_of(maps[key])
         told = read_json(file) if file.is_file() else {}
         about = str(told.get('Description', key)).rstrip('.')
         label = str(told.get('Units', '')) or key
-        found[key] = brain.MapSpec(key.capitalize(), label, f'{about}.', low=None)
+        found[key] = MapSpec(key.capitalize(), label, f'{about}.', low=None)
     return dict(sorted(found.items()))
 
 
@@ -242,7 +243,7 @@ def _viewer(
     reader: Reader,
     key: str,
     image: nib.Nifti1Image,
-    spec: brain.MapSpec,
+    spec: MapSpec,
     mask: nib.Nifti1Image,
     sheet: Sheet | None,
 ) -> Viewer:
@@ -326,7 +327,7 @@ class _RegionTable:
         ):
             key = next((key for key in keys if key in maps), None)
             if key is not None:
-                spec = brain.MAPS[key]
+                spec = MAPS[key]
                 values = np.asarray(load_map(maps[key]).dataobj, dtype=np.float64)
                 columns.append((f'{title}: {spec.label}', spec.scale * values))
         selected = None
@@ -420,7 +421,7 @@ def where_text(results: ParticipantResults) -> str:
         return ''
     score = next((key for key in SCORED if key in maps), None)
     if score is not None:
-        spec = _spec_of(results, score, brain.MAPS[score])
+        spec = _spec_of(results, score, MAPS[score])
         return _best_regions(maps[score], spec, labels, names, mask)
     decoded = _decoded(results)
     if decoded is not None:
@@ -453,7 +454,7 @@ def _places_of(
 
 def _best_regions(
     file: Path,
-    spec: brain.MapSpec,
+    spec: MapSpec,
     labels: npt.NDArray[Any],
     names: Mapping[int, str],
     mask: nib.Nifti1Image,
@@ -620,7 +621,7 @@ def analysis_mask(results: ParticipantResults) -> nib.Nifti1Image | None:
     """Return the voxels that are in the masks of all runs; else those where a map has values."""
     maps = {key: path for key, path in results.maps.items() if path.exists()}
     masks = [load_map(run.mask) for run in results.runs if run.mask.exists()]
-    shape = next((load_map(p).shape[:3] for k, p in maps.items() if k in brain.MAPS), None)
+    shape = next((load_map(p).shape[:3] for k, p in maps.items() if k in MAPS), None)
     masks = [mask for mask in masks if shape is None or mask.shape == shape]
     if masks:
         inside = np.all([np.asarray(mask.dataobj) > 0 for mask in masks], axis=0)

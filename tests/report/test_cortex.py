@@ -12,7 +12,8 @@ from nilearn import plotting
 from nilearn.plotting.surface._niivue_backend import matplotlib_cm_to_niivue_cm
 from nilearn.surface import load_surf_mesh
 
-from bids_neurodecode.report.brain import MAPS, color_limits, plot_map
+from bids_neurodecode.bids.maps import MAPS
+from bids_neurodecode.report.brain import color_limits, plot_map
 from bids_neurodecode.report.cortex import can_turn, on_cortex, plot_cortex, surface_viewer
 from bids_neurodecode.report.mapblocks import SELECTION
 from bids_neurodecode.report.sheets import Sheet

@@ -10,6 +10,7 @@ import pytest
 from nibabel.cifti2.cifti2_axes import BrainModelAxis
 from PIL import Image
 
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import brain, design, film, pictures, quality, scores
 from bids_neurodecode.report.sheets import Sheet, where_shown
@@ -56,7 +57,7 @@ def test_map_shows_the_values_of_the_mask_alone() -> None:
     mask = np.zeros(volume.shape)
     mask[2:6, 2:7, 1:] = 1
     figure = brain.plot_map(
-        image_of(volume), brain.MAPS['tsnr'], mask=image_of(mask), background=image_of(volume)
+        image_of(volume), MAPS['tsnr'], mask=image_of(mask), background=image_of(volume)
     )
     (panels,) = [axis for axis in figure.axes if axis.images]
     assert len(panels.images) == 4, 'two backgrounds, two maps: slices without voxels are left out'
@@ -77,7 +78,7 @@ def test_left_is_left_whatever_the_storage() -> None:
     flipped = np.diag([-3.0, 4.0, 5.0, 1.0])
     for affine, column in ((AFFINE, 0), (flipped, 5)):
         figure = brain.plot_map(
-            image_of(volume, affine), brain.MAPS['tsnr'], mask=image_of(mask, affine)
+            image_of(volume, affine), MAPS['tsnr'], mask=image_of(mask, affine)
         )
         axes = figure.axes[0]
         shown = axes.images[-1]
@@ -100,7 +101,7 @@ def test_real_single_slice(shared: Path) -> None:
     tsnr = np.divide(mean, deviation, out=np.zeros_like(mean), where=deviation > 0)
     figure = brain.plot_map(
         image_of(tsnr, bold.affine),
-        brain.MAPS['tsnr'],
+        MAPS['tsnr'],
         mask=mask,
         background=image_of(mean, bold.affine),
     )
@@ -112,7 +113,7 @@ def test_constant_and_empty_maps_are_drawn() -> None:
     mask = np.ones((4, 4, 1))
     for volume in (np.zeros(mask.shape), np.full(mask.shape, np.nan)):
         for key in ('tsnr', 'hrfindex', 'pearsonr'):
-            spec = brain.MAPS[key]
+            spec = MAPS[key]
             assert brain.plot_map(image_of(volume), spec, mask=image_of(mask)).axes
 
 
@@ -130,7 +131,7 @@ def test_other_grid_is_refused() -> None:
     with pytest.raises(ReportError, match=r'The mask is of shape \(4, 4, 2\); the map beside'):
         brain.plot_map(
             image_of(np.ones((4, 4, 1))),
-            brain.MAPS['tsnr'],
+            MAPS['tsnr'],
             mask=image_of(np.ones((4, 4, 2))),
         )
 
@@ -171,7 +172,7 @@ def test_parcels_keep_background_clear() -> None:
 def test_glass_brain_has_four_views_and_a_colour_bar() -> None:
     grid = np.array([[12.0, 0, 0, -72], [0, 12, 0, -105], [0, 0, 12, -70], [0, 0, 0, 1]])
     volume = np.random.default_rng(0).normal(size=(13, 15, 13))
-    spec = brain.MAPS['pearsonr']
+    spec = MAPS['pearsonr']
     mask = image_of(np.ones(volume.shape), grid)
     figure = brain.plot_glass(image_of(volume, grid), spec, mask=mask)
     assert sum(bool(axis.images) for axis in figure.axes) >= 4

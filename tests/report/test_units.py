@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 
-from bids_neurodecode.report.brain import MAPS
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.report.mapblocks import MapBlocks
 from bids_neurodecode.report.section_signal import maps_of_extension
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.description import read_json
+from bids_neurodecode.bids.maps import MapSpec
 from bids_neurodecode.report import brain, film, pictures
 from bids_neurodecode.report.build import Block, Bullets, Fold, Plot, Text
 from bids_neurodecode.report.reader import Reader, read_table
@@ -53,8 +54,8 @@ FEW_PICTURES = 5
 SLICES = ' Slices: those with most well predicted voxels.'
 N_PREDICTED = 3
 """Images that are shown where nothing but predictions is there."""
-RESPONSE = brain.MapSpec('Response', 'response', '', 'RdBu_r', symmetric=True, glass=True)
-UNIQUE = brain.MapSpec(
+RESPONSE = MapSpec('Response', 'response', '', 'RdBu_r', symmetric=True, glass=True)
+UNIQUE = MapSpec(
     'Unique variance',
     'variance explained (%)',
     'Variance of held-out responses that is explained with this feature space and not without '

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.bids.names import clean_label, told_apart
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import with_trials
@@ -105,7 +106,7 @@ def publish_encoding(
         units = str(beta_info['units'])
         publish_runs(writer, participant, encoded, trials, shapes, info['model'], units)
         notes = ()
-    maps |= {x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps}
+    maps |= shown_maps(encoding)
     record = measured.record(
         'encoding',
         warnings=(*beta_info['warnings'], *info['warnings'], *notes),
@@ -327,6 +328,12 @@ def _write_map(
     if kind.endswith('variance'):
         return writer.image('variance', file, more={'stat': kind, 'desc': label})
     return writer.image(kind, file, more={'desc': desc})
+
+
+def shown_maps(encoding: EncodingResults) -> dict[str, Path]:
+    """Return the maps that pages show; the ceiling on them is that of all trials."""
+    maps = encoding.maps.items()
+    return {x: file for x, file in maps if x in MAPS and MAPS[x].kind != 'ceiling'}
 
 
 def write_predictions(

@@ -19,6 +19,7 @@ from bids_neurodecode.systems.encoding.steps.outputs import (
     VOXELS,
     desc_of,
     publish_voxels,
+    shown_maps,
     write_maps,
     write_predictions,
 )
@@ -79,7 +80,7 @@ def publish_predicted(
     publisher = trained.publisher(writer)
     encoding = publish_betas(publisher, applied, info)
     notes = publish_runs(participant, writer, applied, info)
-    maps = {x: encoding.maps[x] for x in ('pearsonr', 'noisenormalized') if x in encoding.maps}
+    maps = shown_maps(encoding)
     warnings, n_trials = list(info['warnings']), {}
     if beta_info is not None and plan is not None:
         warnings += beta_info['warnings']

@@ -108,9 +108,10 @@ def usable(
 @step(
     'encode',
     makes=(
-        *('metrics', 'pearsonr', 'by_fold', 'significant', 'p_values'),
-        *('predictions', 'rows', 'null', 'model', 'encode_info'),
+        *('metrics', 'linear_maps', 'by_fold', 'predictions', 'rows', 'null', 'model'),
+        'encode_info',
     ),
+    many=('linear_maps',),
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
     memory=lambda size: 3 * size.series_gb,
@@ -149,12 +150,16 @@ def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, obje
         **_tests(result),
         'warnings': list(result.notes),
     }
+    maps = [save_map(folder / 'pearsonr.nii.gz', kept, np.nan_to_num(result.r))]
+    if info['tested']:
+        maps += [
+            save_map(folder / 'pfdr.nii.gz', kept, result.p_fdr, fill=np.nan),
+            save_map(folder / 'significant.nii.gz', kept, result.p_fdr < ALPHA),
+        ]
     return {
         'metrics': scores_table(result.scores),
-        'pearsonr': save_map(folder / 'pearsonr.nii.gz', kept, np.nan_to_num(result.r)),
+        'linear_maps': maps,
         'by_fold': save_map(folder / 'by_fold.nii.gz', kept, result.by_fold, fill=np.nan),
-        'significant': save_map(folder / 'significant.nii.gz', kept, result.p_fdr < ALPHA),
-        'p_values': save_map(folder / 'p_fdr.nii.gz', kept, result.p_fdr, fill=np.nan),
         'predictions': result.predictions,
         'rows': result.rows,
         'null': result.null,

@@ -379,25 +379,44 @@ def save_study(
         'perceptual': study.network.settings.perceptual,
         'n_voxels': int(study.keep.sum()),
         'warnings': [*study.notes, *explained['warnings']],
-        'saliency': study.saliency is not None,
         'perturbation': explained['perturbation'],
         'concepts': explained['concepts'],
         'parameters': study.network.n_parameters,
         'encoder': study.judged is not None,
         'decoder': study.reconstruction is not None,
+        'maps': save_maps(study, judged_mask, folder),
     }
     if study.judged is not None:
         info |= _save_judged(study.judged, study.pool, judged_mask, folder)
     if study.reconstruction is not None:
         study.reconstruction.save(folder)
-        info['regions'] = _save_saliency(study, judged_mask, case, folder)
+        info['regions'] = _save_regions(study, judged_mask, case, folder)
     write_text(folder / 'model.md', card(case, info))
     return save_json(folder / 'result.json', info)
 
 
+def save_maps(study: NetworkStudy, mask: VoxelMask, folder: Path) -> list[str]:
+    """Write the maps that pages show; return their names.
+
+    Parameters
+    ----------
+    study
+        What was trained, judged and explained.
+    mask
+        Voxels that have a value.
+    folder
+        That is written into.
+    """
+    r = None if study.judged is None else np.nan_to_num(study.judged.r)
+    named = {'network_r': r, 'saliency': study.saliency}
+    maps = {name: values for name, values in named.items() if values is not None}
+    for name, values in maps.items():
+        save_map(folder / f'{name}.nii.gz', mask, values)
+    return list(maps)
+
+
 def _save_judged(judged: Judged, pool: Pool, mask: VoxelMask, folder: Path) -> dict[str, Any]:
     """Write the maps and predictions of the encoder; return what is said of its tests."""
-    save_map(folder / 'pearsonr.nii.gz', mask, np.nan_to_num(judged.r))
     save_map(folder / 'significant.nii.gz', mask, judged.p_fdr < ALPHA)
     for name in ('predictions', 'rows', 'null'):
         np.save(folder / f'{name}.npy', getattr(judged, name))
@@ -422,15 +441,12 @@ def _save_judged(judged: Judged, pool: Pool, mask: VoxelMask, folder: Path) -> d
     }
 
 
-def _save_saliency(study: NetworkStudy, mask: VoxelMask, case: NetworkCase, folder: Path) -> bool:
-    """Write the saliency map and, where there is an atlas, its share by region."""
+def _save_regions(study: NetworkStudy, mask: VoxelMask, case: NetworkCase, folder: Path) -> bool:
+    """Write the share of the saliency by region, where there is an atlas."""
     from bids_neurodecode.explain.saliency import saliency_by_region
 
     saliency = study.saliency
-    if saliency is None:
-        return False
-    save_map(folder / 'saliency.nii.gz', mask, saliency)
-    if case.atlas is None or not saliency.max() > 0:
+    if saliency is None or case.atlas is None or not saliency.max() > 0:
         return False
     codes, named = case.atlas
     labels = np.rint(load_map(codes, mask)).astype(int)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_json, write_tsv
@@ -22,6 +23,7 @@ from bids_neurodecode.systems.examples import pick_examples
 from bids_neurodecode.workflow.files import read_json
 
 DESC = 'network'
+SIGNIFICANT = 'p by surrogates, adjusted for the false discovery rate, below .05'
 EXAMPLES = 4
 """Frames of each kind (best, median, worst) that the report shows."""
 VIDEO = (
@@ -61,7 +63,10 @@ def write_network(
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
     folder, info = result.parent, read_json(result)
-    maps: dict[str, Path] = {}
+    maps = {
+        key: writer.image(MAPS[key].product or key, folder / f'{key}.nii.gz', more=_DESC)
+        for key in info['maps']
+    }
     voxels = writer.image(
         'reliable',
         folder / 'voxels.nii.gz',
@@ -69,13 +74,9 @@ def write_network(
         Description='Voxels that the movie network takes',
     )
     if info['encoder']:
-        maps |= _write_encoding(writer, participant, config, table, folder, tested=info['tested'])
+        _write_encoding(writer, participant, config, table, folder, tested=info['tested'])
     frames = None
     if info['decoder']:
-        if info['saliency']:
-            maps['saliency'] = writer.image(
-                'saliency', folder / 'saliency.nii.gz', more={'desc': DESC}
-            )
         frames = write_frames(writer, participant, table, folder)
     explained = {
         name: writer.table(
@@ -118,15 +119,14 @@ def _write_encoding(
     folder: Path,
     *,
     tested: bool,
-) -> dict[str, Path]:
-    """Write the maps of the correlation and the predicted series of each run."""
-    maps = {'network_r': writer.image('pearsonr', folder / 'pearsonr.nii.gz', more=_DESC)}
+) -> None:
+    """Write which voxels are significant, and the predicted series of each run."""
     if tested:
         writer.image(
             'significant',
             folder / 'significant.nii.gz',
             more=_DESC,
-            Description='p by surrogates, adjusted for the false discovery rate, below .05',
+            Description=SIGNIFICANT,
         )
     mask = VoxelMask.load(folder / 'judged.nii.gz')
     rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
@@ -140,7 +140,6 @@ def _write_encoding(
             RunOnsets=[round(float(x), 6) for x in times],
             Model='movie network',
         )
-    return maps
 
 
 def held_out_runs(

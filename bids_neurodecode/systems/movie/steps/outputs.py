@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.bids.sink import copy_file
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
@@ -22,7 +23,11 @@ from bids_neurodecode.systems.movie.steps.group_outputs import (
     add_ceilings,
     write_agreement,
 )
-from bids_neurodecode.systems.movie.steps.network_outputs import held_out_runs, write_network
+from bids_neurodecode.systems.movie.steps.network_outputs import (
+    SIGNIFICANT,
+    held_out_runs,
+    write_network,
+)
 from bids_neurodecode.systems.steps.publish import (
     Outputs,
     Publisher,
@@ -50,8 +55,8 @@ class LinearModel(Inputs):
     ----------
     metrics, null
         The metrics table (TSV); scores of permutations.
-    pearsonr, p_values, significant
-        Maps of r, of its p, and of voxels beyond chance.
+    linear_maps
+        Files of maps, each called as its product.
     by_fold
         Map of r in each fold.
     predictions, rows
@@ -64,9 +69,7 @@ class LinearModel(Inputs):
 
     metrics: Path
     null: Path
-    pearsonr: Path
-    p_values: Path
-    significant: Path
+    linear_maps: list[Path]
     by_fold: Path
     predictions: npt.NDArray[np.float32]
     rows: npt.NDArray[np.intp]
@@ -216,24 +219,16 @@ def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict
         What the linear models gave.
     """
     info = linear.encode_info
-    more = {'desc': DESC}
-    maps = publish_tsnr(writer, tsnr) | {
-        'pearsonr': writer.image(
-            'pearsonr',
-            linear.pearsonr,
-            more=more,
-            MaxStatisticThreshold=info['r_fwer'] or 'n/a',
-            MaxStatisticAlpha=0.05,
-        ),
+    threshold = info['r_fwer'] or 'n/a'
+    fields: dict[str, dict[str, Any]] = {
+        'pearsonr': {'MaxStatisticThreshold': threshold, 'MaxStatisticAlpha': 0.05},
+        'significant': {'Description': SIGNIFICANT},
     }
-    if info['tested']:
-        writer.image('pfdr', linear.p_values, more=more)
-        writer.image(
-            'significant',
-            linear.significant,
-            more=more,
-            Description='p by surrogates, adjusted for the false discovery rate, below .05',
-        )
+    maps = publish_tsnr(writer, tsnr)
+    for file in linear.linear_maps:
+        key = file.name.removesuffix('.nii.gz')
+        written = writer.image(key, file, more={'desc': DESC}, **fields.get(key, {}))
+        maps |= {key: written} if key in MAPS else {}
     return maps
 
 
