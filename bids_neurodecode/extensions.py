@@ -63,6 +63,42 @@ NOT_APPLIED = (
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a run asks of a system, before anything is computed.
+
+    Parameters
+    ----------
+    config
+        The settings (:class:`~bids_neurodecode.config.Config`).
+    people
+        Whose data it is to analyse (:class:`~bids_neurodecode.bids.records.ParticipantInput`);
+        nobody at the group level.
+    everyone
+        All participants of the call, those whose outputs stay as they are among them.
+    models
+        The trained model that is applied to the data of each, by label; none where it trains.
+    fits
+        Whether models are trained or applied: not where responses alone, or texts, are written.
+    output_dir, weights_dir
+        Of the run, and of pretrained weights (None: the default folder).
+    device
+        ``cpu`` or ``cuda``.
+    where
+        Says where a setting comes from, such as ``where('selection', 'measure')``.
+    """
+
+    config: Any
+    people: tuple[Any, ...]
+    everyone: tuple[Any, ...]
+    models: Mapping[str, Path]
+    fits: bool
+    output_dir: Path
+    weights_dir: Path | None
+    device: str
+    where: Callable[..., str]
+
+
+@dataclass(frozen=True)
 class System:
     """What another package adds.
 
@@ -92,6 +128,16 @@ class System:
     methods
         Takes the settings (:class:`~bids_neurodecode.config.Config`) and returns a paragraph for
         the methods of a paper.
+    check
+        Takes an :class:`Asked` before the run, and refuses what cannot work, in one line, by an
+        :class:`~bids_neurodecode.errors.ArgumentsError` or ``InputError``.
+    check_model
+        Takes the file of a trained model and a participant, and refuses data that it cannot be
+        applied to, by an ``InputError``: this participant alone is left out.
+    models
+        What the models that predict mode takes are called (``desc``); () is the system's name.
+    beside
+        What further files of trained models are called.
     """
 
     name: str
@@ -103,6 +149,10 @@ class System:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     sections: Callable[[Any], Iterable[Any]] | None = None
     methods: Callable[[Any], str] | None = None
+    check: Callable[[Asked], None] | None = None
+    check_model: Callable[[Path, Any], None] | None = None
+    models: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

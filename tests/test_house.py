@@ -120,8 +120,8 @@ def test_what_needs_torch_is_networks_alone():
 
 
 def is_step(module):
-    """Whether a module of a system is one of its steps or sections, or knows of these."""
-    apart = {'steps', 'report', 'workflow', 'bids', 'levels', 'system'}
+    """Whether a module of a system is one of its steps, sections or checks, or knows of these."""
+    apart = {'steps', 'report', 'workflow', 'bids', 'levels', 'system', 'checks'}
     return not apart.isdisjoint(module.split('.')[1:])
 
 

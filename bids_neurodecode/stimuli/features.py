@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.extensions import EXTRACTORS, broken, installed, load
+from bids_neurodecode.extras import PACKAGED
 from bids_neurodecode.text import did_you_mean
 from bids_neurodecode.typing import Float32Array
 
@@ -180,6 +181,18 @@ def networks_of(name: str) -> tuple[str, ...]:
     ('gabor', 'efficientnet-lite0')
     """
     return tuple(part.partition(':')[0] for part in name.split('+'))
+
+
+def networks_needed(extractor: str) -> str:
+    """Return the setting of an extractor that needs networks; empty if it needs none.
+
+    Examples
+    --------
+    >>> networks_needed('gabor'), networks_needed('gabor+mobilenetv2')
+    ('', 'features.extractor = "gabor+mobilenetv2"')
+    """
+    needs = not PACKAGED.keys().isdisjoint(networks_of(extractor))
+    return f'features.extractor = "{extractor}"' if needs else ''
 
 
 def judges_of(name: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pytest
 from bids_neurodecode.bids.captions import NO_CAPTIONS, NOT_CAPTIONED
 from bids_neurodecode.bids.newpictures import FILMS_SHOWN, NO_EVENTS, NO_FOLDER, NO_PICTURES
 from bids_neurodecode.cli.main import main
-from bids_neurodecode.cli.systems import NOT_SELECTED, WHICH_MODEL
+from bids_neurodecode.cli.systems import WHICH_MODEL
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import build_config
 from bids_neurodecode.models.storage import load_arrays
@@ -24,6 +24,7 @@ from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.stimuli.features import extract_features, get_extractor
 from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.encoding.checks import NOT_SELECTED
 from bids_neurodecode.systems.encoding.encoders import load_encoder, predict
 from bids_neurodecode.systems.encoding.report.section import encoding_section
 from bids_neurodecode.systems.encoding.steps.training import encode
@@ -369,7 +370,7 @@ def test_events_that_cannot_be_predicted_are_refused(trained, make_dataset, caps
     other = make_dataset('other', participants=('02',))
     shutil.rmtree(other.root / 'derivatives')
     assert main([str(other.root), *places[1:], *common]) == 2
-    assert refused(capsys, WHICH_MODEL, what='encoding model', label='02')
+    assert refused(capsys, WHICH_MODEL, system='encoding', label='02')
 
 
 def test_captions_are_checked(trained, tmp_path, capsys, monkeypatch):

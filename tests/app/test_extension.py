@@ -174,6 +174,13 @@ def test_a_wrong_setting_is_named(place):
     assert 'did you mean prefix?' in result.stderr
 
 
+def test_it_refuses_what_cannot_work_before_anything_runs(place):
+    result = run(place, 'none', 'system = "contrast"\n[extensions.contrast]\nprefix = "zebra"\n')
+    assert result.returncode == 2
+    assert "No stimulus of sub-01 has a name that begins with 'zebra'." in result.stderr
+    assert not (place / 'none').exists()
+
+
 def test_it_has_no_predict_mode(place, done):
     (done / 'sub-01' / 'models').mkdir()
     (done / 'sub-01' / 'models' / 'sub-01_task-images_model.safetensors').touch()

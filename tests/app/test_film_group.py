@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.cli.main import main
-from bids_neurodecode.cli.systems import NO_SELECTION, ONLY_PUBLISHED
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.levels import group_page as group
@@ -20,6 +19,7 @@ from bids_neurodecode.levels.participant_page import write_participant_report
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
+from bids_neurodecode.systems.movie.checks import NO_SELECTION, ONLY_PUBLISHED
 from bids_neurodecode.systems.movie.steps.earlier import FromAligned, aligned_files, with_delay
 from bids_neurodecode.systems.movie.steps.group import FROM_EARLIER, NOBODY_ELSE
 from bids_neurodecode.systems.movie.steps.group_brain import DIFFERENT, TOO_FEW, find_people

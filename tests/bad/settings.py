@@ -442,12 +442,12 @@ def model_with_settings_of_another_program(data):
     return models(data, b'x', 'colour = 3\n')
 
 
-@fault(r'No one linear model of sub-01', one=True)
+@fault(r'No one model of the system .reconstruction. for sub-01', one=True)
 def model_of_somebody_else(data):
     return models(data, b'x', label='09')
 
 
-@fault(r'No one linear model of sub-01', one=True)
+@fault(r'No one model of the system .reconstruction. for sub-01', one=True)
 def model_of_one_is_missing(data):
     return models(data, None)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bids_neurodecode.extensions import System
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.systems.encoding.checks import check_encoding
 from bids_neurodecode.systems.encoding.report.section import encoding_section
+from bids_neurodecode.systems.encoding.steps.outputs import ENCODERS
 from bids_neurodecode.systems.encoding.steps.prediction import add_encoding_prediction
 from bids_neurodecode.systems.encoding.steps.training import add_picture_encoding
 
@@ -21,4 +23,6 @@ SYSTEM = System(
     train=add_picture_encoding,
     predict=add_encoding_prediction,
     sections=_sections,
+    check=check_encoding,
+    models=tuple(sorted(ENCODERS)),
 )

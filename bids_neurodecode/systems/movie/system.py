@@ -5,8 +5,11 @@ from __future__ import annotations
 from bids_neurodecode.extensions import System
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.systems.movie.checks import check_films
 from bids_neurodecode.systems.movie.report.agreement import agreement_section
 from bids_neurodecode.systems.movie.report.section import film_section
+from bids_neurodecode.systems.movie.steps import network_outputs, outputs
+from bids_neurodecode.systems.movie.steps.model import check_film_model
 from bids_neurodecode.systems.movie.steps.prediction import add_film_prediction
 from bids_neurodecode.systems.movie.steps.training import add_films
 
@@ -21,5 +24,13 @@ def _sections(reader: Reader) -> tuple[Section, ...]:
 
 
 SYSTEM = System(
-    'movie', ('movie',), train=add_films, predict=add_film_prediction, sections=_sections
+    'movie',
+    ('movie',),
+    train=add_films,
+    predict=add_film_prediction,
+    sections=_sections,
+    check=check_films,
+    check_model=check_film_model,
+    models=(outputs.DESC,),
+    beside=(network_outputs.DESC,),
 )

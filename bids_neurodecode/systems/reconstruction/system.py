@@ -5,9 +5,11 @@ from __future__ import annotations
 from bids_neurodecode.extensions import System
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
+from bids_neurodecode.systems.reconstruction.checks import check_reconstruction
+from bids_neurodecode.systems.reconstruction.generation.steps import outputs
 from bids_neurodecode.systems.reconstruction.report import generation_section
 from bids_neurodecode.systems.reconstruction.steps.prediction import add_prediction
-from bids_neurodecode.systems.reconstruction.steps.training import add_pictures
+from bids_neurodecode.systems.reconstruction.steps.training import DESC, add_pictures
 
 
 def _sections(reader: Reader) -> tuple[Section, ...]:
@@ -16,5 +18,12 @@ def _sections(reader: Reader) -> tuple[Section, ...]:
 
 
 SYSTEM = System(
-    'reconstruction', ('images',), train=add_pictures, predict=add_prediction, sections=_sections
+    'reconstruction',
+    ('images',),
+    train=add_pictures,
+    predict=add_prediction,
+    sections=_sections,
+    check=check_reconstruction,
+    models=(DESC,),
+    beside=(outputs.DESC,),
 )

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from bids_neurodecode.bids.names import Product
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
-from bids_neurodecode.extensions import System
+from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import Asked, System
 from bids_neurodecode.report.build import Section, Table, Text
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.samples import VoxelMask
@@ -33,6 +34,17 @@ class ContrastSettings(BaseModel):
     """What their names begin with."""
     n_trials: int | None = None
     """Not used: a setting that may be left open."""
+
+
+NOBODY = 'No stimulus of sub-{label} has a name that begins with {prefix!r}.'
+
+
+def check(asked: Asked) -> None:
+    """Refuse a beginning that no name has."""
+    prefix = asked.config.extension('contrast').prefix
+    for person in asked.people:
+        if not any(name.startswith(prefix) for name in person.stimuli):
+            raise ArgumentsError(NOBODY.format(label=person.label, prefix=prefix))
 
 
 def add_contrast(ladder: Ladder) -> None:
@@ -111,5 +123,6 @@ SYSTEM = System(
     },
     descriptions={'contrast': 'Responses to some stimuli against those to all others'},
     sections=sections,
+    check=check,
     methods=lambda config: 'Responses to some stimuli were compared with those to all others.',
 )
