@@ -201,7 +201,7 @@ def test_models_of_conditions_are_not_applied(analysed, capsys):
     (models / 'sub-01_task-img_desc-linear_model.safetensors').write_bytes(b'of images')
     more = ('--mode', 'predict', '--models-from', str(analysed / 'out'))
     assert call(analysed, *more) == USAGE
-    assert 'there is nothing to apply' in capsys.readouterr().err
+    assert "'conditions' has no predict mode" in capsys.readouterr().err
     record = next((analysed / 'out' / 'sub-01' / 'log').glob('*_results.json'))
     assert json.loads(record.read_text())['paradigm'] == 'conditions'
 
