@@ -260,11 +260,13 @@ def with_other_runs(
     counts = np.bincount(images)
     total = np.zeros((len(counts), measured.shape[1]))
     np.add.at(total, images, measured)
-    table = np.empty((len(images), len(counts)))
+    # what a run does not show has the same mean without it
+    table = correlations(predicted, total / counts[:, None])
     for run in np.unique(runs):
         rows = np.flatnonzero(runs == run)
-        others = total.copy()
-        np.subtract.at(others, images[rows], measured[rows])
-        left = counts - np.bincount(images[rows], minlength=len(counts))
-        table[rows] = correlations(np.asarray(predicted)[rows], others / left[:, None])
+        shown, codes = np.unique(images[rows], return_inverse=True)
+        others = total[shown]
+        np.subtract.at(others, codes, measured[rows])
+        left = counts[shown] - np.bincount(codes)
+        table[np.ix_(rows, shown)] = correlations(predicted[rows], others / left[:, None])
     return table
