@@ -23,6 +23,7 @@ from bids_neurodecode.systems.steps.publish import (
     sentence,
 )
 from bids_neurodecode.systems.steps.responses import (
+    SelectionFacts,
     add_atlas,
     add_betas,
     publish_reliable,
@@ -106,7 +107,7 @@ def publish_film_responses(
 def publish_betas(
     measured: Measured,
     selected: Path | None = None,
-    selection_info: Mapping[str, Any] | None = None,
+    selection_info: SelectionFacts | None = None,
 ) -> Mapping[str, object]:
     """Write the betas, their maps and events, and the record for the report.
 
@@ -123,18 +124,18 @@ def publish_betas(
 
     publisher, participant = measured.publisher, measured.participant
     beta_info = measured.beta_info
-    warnings = [TUNED_ON_ALL] if beta_info['n_components'] else []
+    warnings = [TUNED_ON_ALL] if beta_info.results.n_components else []
     written = measured.publish()
     voxels = None
     if selected is not None and selection_info is not None:
         written['reliable'] = publish_reliable(publisher.writer, selected, selection_info)
         n_reliable = VoxelMask.load(selected).n_voxels
-        voxels = r.VoxelResults(measured.mask.n_voxels, n_reliable, selection_info['rule'])
-        warnings += selection_info['warnings']
+        voxels = r.VoxelResults(measured.mask.n_voxels, n_reliable, selection_info.rule)
+        warnings += selection_info.warnings
     record = measured.record(
         SYSTEM,
         plan=None,
-        warnings=(*warnings, *beta_info['warnings']),
+        warnings=(*warnings, *beta_info.warnings),
         trials=publish_trials(publisher.writer, measured.plan.table, participant.paradigm),
         voxels=voxels,
         maps=written,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.sink import write_image, write_text, write_volumes
@@ -20,7 +21,12 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
 from bids_neurodecode.tables import IDENTIFIERS
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar('T')
 NOT_PLAIN = 'A {kind} cannot be written as JSON.'
+WRONG_FORM = '{file} is no {kind}: {what}'
 NO_COMMON_VOXEL = (
     'The brain masks of {n} run(s) have no voxel in common (first: {file}). Correct them, leave '
     'runs out with --run-label or --session-label, or give one mask for all with --mask.'
@@ -168,7 +174,7 @@ def fold_voxels(
     return np.asarray(each.any(axis=0)), np.asarray(each)
 
 
-def save_json(path: Path, content: Mapping[str, Any]) -> Path:
+def save_json(path: Path, content: Mapping[str, Any] | DataclassInstance) -> Path:
     """Write JSON and return the path.
 
     Parameters
@@ -176,7 +182,7 @@ def save_json(path: Path, content: Mapping[str, Any]) -> Path:
     path
         That is written.
     content
-        What JSON can hold; arrays become lists.
+        What JSON can hold, or a record of it; arrays become lists.
     """
     write_text(path, json.dumps(content, indent=2, default=_plain))
     return path
@@ -188,6 +194,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     raise TypeError(NOT_PLAIN.format(kind=type(value).__name__))
 
 
@@ -195,3 +203,26 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     content: dict[str, Any] = json.loads(path.read_text('utf-8'))
     return content
+
+
+def read_record(kind: type[T], path: Path) -> T:
+    """Read a record, a dataclass, that :func:`save_json` wrote.
+
+    Parameters
+    ----------
+    kind
+        The dataclass.
+    path
+        Its file.
+
+    Raises
+    ------
+    DataError
+        If a field is missing or of another type.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f'{".".join(map(str, first["loc"]))}: {first["msg"]}'
+        raise DataError(WRONG_FORM.format(file=path, kind=kind.__name__, what=what)) from error

@@ -35,7 +35,7 @@ from nipype.interfaces.base import (
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
-from bids_neurodecode.workflow.files import read_json, read_table, save_json
+from bids_neurodecode.workflow.files import read_json, read_record, read_table, save_json
 from bids_neurodecode.workflow.process import content_key, run_in_process
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.stage import Stage
@@ -159,6 +159,8 @@ def read(kind: Any, file: Path) -> Any:
         return read_table(file)
     if typing.get_origin(kind) is np.ndarray:
         return np.load(file, mmap_mode='c')
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return read_record(kind, file)
     return read_json(file)
 
 
@@ -167,6 +169,7 @@ def readable(kind: Any) -> bool:
     return (
         kind in (Path, pd.DataFrame)
         or hasattr(kind, 'load')
+        or dataclasses.is_dataclass(kind)
         or typing.get_origin(kind) in {np.ndarray, collections.abc.Mapping}
     )
 
@@ -181,7 +184,7 @@ def write(name: str, value: Any, folder: Path) -> Any:
     name
         Of the product.
     value
-        An array, table, mask, mapping, path, or a list of these.
+        An array, table, mask, mapping, record (a dataclass), path, or a list of these.
     folder
         That is written into.
     """

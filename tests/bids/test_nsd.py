@@ -1,6 +1,5 @@
 """NSD's own layout: design, betas, images and captions read in place, and the app on it."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -231,11 +230,11 @@ def test_means_and_session_scores(data, tmp_path):
     def take(name, **changes):
         (tmp_path / name).mkdir()
         result = take_precomputed(person, BetaSettings(**changes), mask, tmp_path / name)
-        return np.load(result['betas']), json.loads(Path(result['info']).read_text())['warnings']
+        return np.load(result['betas']), result['beta_info'].warnings
 
     single, warnings = take('single')
     np.testing.assert_allclose(single, stored, rtol=1e-5, atol=1e-6)
-    assert warnings == []
+    assert warnings == ()
     frame = pd.DataFrame(stored).groupby(trials['stimulus'].to_numpy(), sort=False).mean()
     mean, warnings = take('mean', repeats='mean')
     np.testing.assert_allclose(mean, frame.to_numpy(), rtol=1e-4, atol=1e-5)

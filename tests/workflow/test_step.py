@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,14 @@ from nipype.pipeline import engine as pe
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.cli.progress import Progress
 from bids_neurodecode.config import Config, build_config
-from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.errors import DataError, InputError, ResourceError
 from bids_neurodecode.samples import VoxelMask, split_by_group
 from bids_neurodecode.systems.encoding.steps.prediction import apply_encoding
 from bids_neurodecode.systems.reconstruction.generation.steps.prediction import apply_generation
 from bids_neurodecode.systems.reconstruction.steps.prediction import apply_decoder
 from bids_neurodecode.systems.steps.plan import PARTS, TRIALS, Plan
 from bids_neurodecode.workflow import step as steps
+from bids_neurodecode.workflow.files import WRONG_FORM
 from bids_neurodecode.workflow.nodes import NO_MAKER, UNKNOWN, Ladder, RunSettings
 from bids_neurodecode.workflow.process import BROKEN, KILLED, MADE
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
@@ -107,6 +108,79 @@ def test_tables_are_read_as_they_were_written(place, rows):
 @given(st.dictionaries(st.text(), JSON, max_size=4))
 def test_descriptions_are_read_as_they_were_written(place, content):
     assert written('note', content, dict[str, object], place) == content
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Facts within facts."""
+
+    name: str
+    scores: tuple[float, ...] = ()
+    file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """Facts of all kinds that steps hand on."""
+
+    inner: Inner
+    several: tuple[Inner, ...]
+    by_model: dict[str, float]
+    n: int
+    tested: bool
+    p: float | None = None
+
+
+TEXT = st.text(max_size=5)
+INNER = st.builds(
+    Inner,
+    TEXT,
+    st.lists(st.floats(), max_size=3).map(tuple),
+    st.none() | WORDS.map(Path),
+)
+SAID = st.builds(
+    Said,
+    inner=INNER,
+    several=st.lists(INNER, max_size=2).map(tuple),
+    by_model=st.dictionaries(TEXT, st.floats(), max_size=2),
+    n=st.integers(-9, 9),
+    tested=st.booleans(),
+    p=st.none() | st.floats(),
+)
+
+
+@given(SAID)
+def test_facts_are_read_as_they_were_written(place, facts):
+    again = written('facts', facts, Said, place)
+    assert type(again) is Said
+    assert repr(again) == repr(facts), 'NaN too'
+
+
+def test_numbers_of_numpy_are_facts(tmp_path):
+    values = np.arange(2, dtype=np.float32)
+    facts = Said(
+        inner=Inner('a', tuple(values)),
+        several=(),
+        by_model={'b': values[1]},
+        n=np.int64(3),
+        tested=np.True_,
+    )
+    assert written('facts', facts, Said, tmp_path) == Said(
+        inner=Inner('a', (0.0, 1.0)), several=(), by_model={'b': 1.0}, n=3, tested=True
+    )
+
+
+@pytest.mark.parametrize(
+    ('content', 'what'),
+    [({'scores': []}, 'name: Field required'), ({'name': 1}, 'name: Input should be a valid')],
+)
+def test_facts_of_another_form_are_refused(tmp_path, content, what):
+    file = tmp_path / 'facts.json'
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError) as raised:
+        read(Inner, file)
+    start = WRONG_FORM.format(file=file, kind='Inner', what=what)
+    assert str(raised.value).startswith(start)
 
 
 @settings(max_examples=30)

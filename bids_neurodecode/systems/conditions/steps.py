@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,11 @@ from bids_neurodecode.systems.steps.publish import (
     publishing,
     voxel_results,
 )
+from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.systems.steps.responses import Trials, add_atlas, add_betas, reliability
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import (
-    read_json,
+    read_record,
     read_table,
     save_json,
     save_map,
@@ -42,6 +44,19 @@ DESCRIBED = {
     'pfdr': 'Permutation p of that correlation (conditions exchanged within runs), adjusted over '
     'voxels for the false discovery rate',
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionFacts(ModelFacts):
+    """What is said of decoding, encoding and similarity of conditions."""
+
+    rule_name: str
+    n_predicted: int
+    n_predicted_fdr: int | None
+    """None where that was not tested."""
+    n_lights: int
+    n_lights_fdr: int | None
+    maps: tuple[str, ...]
 
 
 def add_conditions(ladder: Ladder) -> None:
@@ -105,8 +120,6 @@ def save_analysis(
     said
         What a reader should know.
     """
-    from bids_neurodecode.systems.voxels import rules_of
-
     decoded, maps = found.classification, found.maps
     write_scores(folder, found.scores)
     write_tsv(folder / 'predictions.tsv', decoded.samples)
@@ -125,32 +138,31 @@ def save_analysis(
     for name, values in written.items():
         # what was not tested is no finding
         save_map(folder / f'{name}.nii.gz', encoded, values, fill=float(name == 'pfdr'))
-    lights = {}
+    n_lights, n_lights_fdr = 0, None
     if found.accuracy is not None and found.accuracy_fdr is not None:
         save_map(folder / 'accuracy.nii.gz', mask, np.nan_to_num(found.accuracy))
         written['accuracy'] = found.accuracy
-        lights = {'n_lights': int(np.isfinite(found.accuracy).sum())}
+        n_lights = int(np.isfinite(found.accuracy).sum())
         if np.isfinite(found.accuracy_fdr).any():
-            lights['n_lights_fdr'] = int((found.accuracy_fdr <= ALPHA).sum())
+            n_lights_fdr = int((found.accuracy_fdr <= ALPHA).sum())
             values = np.nan_to_num(found.accuracy_fdr, nan=1.0)
             save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=1.0)
             written['accuracypfdr'] = found.accuracy_fdr
     score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
-    info = {
-        'n_mask': mask.n_voxels,
-        'n_selected': found.selection.n_kept,
-        'n_scored': [selection.n_kept for selection in decoded.selections],
-        'rule': rules_of([found.selection, *decoded.selections]),
-        'rule_name': found.selection.rule,
-        'labels': list(decoded.labels),
-        'observed': score.value,
-        'n_predicted': int(found.keep.sum()),
-        'n_predicted_fdr': int((maps.p_fdr <= ALPHA).sum()) if tested else None,
-        'maps': list(written),
-        'warnings': [*said, *found.notes],
-        **lights,
-    }
-    return save_json(folder / 'result.json', info)
+    facts = ConditionFacts(
+        voxels=voxel_results(mask, found.selection, decoded.selections),
+        rule_name=found.selection.rule,
+        labels=decoded.labels,
+        observed=score.value,
+        null_metric=score.metric,
+        n_predicted=int(found.keep.sum()),
+        n_predicted_fdr=int((maps.p_fdr <= ALPHA).sum()) if tested else None,
+        n_lights=n_lights,
+        n_lights_fdr=n_lights_fdr,
+        maps=tuple(written),
+        warnings=(*said, *found.notes),
+    )
+    return save_json(folder / 'result.json', facts)
 
 
 @publishing(lambda size: 0.2 + size.written_gb)
@@ -166,11 +178,11 @@ def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, objec
     """
     from bids_neurodecode.report import results as r
 
-    info, publisher = read_json(analysed), measured.publisher
+    facts, publisher = read_record(ConditionFacts, analysed), measured.publisher
     writer = publisher.writer
-    tables = publish_tables(writer, analysed, measured.plan.table, info)
+    tables = publish_tables(writer, analysed, measured.plan.table, facts.labels)
     maps = measured.publish()
-    for name in info['maps']:
+    for name in facts.maps:
         fields: dict[str, Any] = {}
         if name in DESCRIBED:
             fields['Description'] = DESCRIBED[name]
@@ -180,34 +192,34 @@ def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, objec
     maps['reliable'] = writer.image(
         'reliable',
         analysed.with_name('selected.nii.gz'),
-        more={'desc': info['rule_name']},
-        Description=f'Chosen on all trials: {info["rule"]}',
+        more={'desc': facts.rule_name},
+        Description=f'Chosen on all trials: {facts.voxels.rule}',
     )
     record = measured.record(
         'conditions',
-        warnings=(*measured.beta_info['warnings'], *info['warnings']),
-        voxels=voxel_results(info),
+        warnings=(*measured.beta_info.warnings, *facts.warnings),
+        voxels=facts.voxels,
         trials=tables['betas_events'],
         maps=maps,
         metrics=tables['metrics'],
         predictions=tables['predictions'],
-        confusion=publisher.confusion(analysed.with_name('confusion.npy'), info['labels']),
-        null=publisher.null(analysed.with_name('null.npy'), info['observed'], 'balanced_accuracy'),
+        confusion=publisher.confusion(analysed.with_name('confusion.npy'), facts.labels),
+        null=publisher.null(analysed.with_name('null.npy'), facts),
         conditions=r.ConditionResults(
-            names=tuple(info['labels']),
+            names=facts.labels,
             dissimilarity=tables['dissimilarity'],
-            n_predicted=info['n_predicted'],
-            n_predicted_fdr=info['n_predicted_fdr'],
+            n_predicted=facts.n_predicted,
+            n_predicted_fdr=facts.n_predicted_fdr,
             regions=tables.get('regions'),
-            n_lights=info.get('n_lights', 0),
-            n_lights_fdr=info.get('n_lights_fdr'),
+            n_lights=facts.n_lights,
+            n_lights_fdr=facts.n_lights_fdr,
         ),
     )
     return publisher.finish(record)
 
 
 def publish_tables(
-    writer: ProductWriter, result: Path, trials: pd.DataFrame, info: Mapping[str, Any]
+    writer: ProductWriter, result: Path, trials: pd.DataFrame, labels: Sequence[str]
 ) -> dict[str, Path]:
     """Write the tables; return them by name.
 
@@ -219,13 +231,12 @@ def publish_tables(
         File of what the step made.
     trials
         One row per trial.
-    info
-        What is said of the result.
+    labels
+        Of the conditions.
     """
     predictions = with_trials(read_table(result.with_name('predictions.tsv')), trials)
     predictions = predictions.drop(columns=['stim_file', 'two_way', 'space'])
     predictions = predictions.rename(columns={'stimulus': 'trial_type', 'retrieved': 'decoded'})
-    labels = list(info['labels'])
     confusion = _with_names(np.load(result.with_name('confusion.npy')), labels)
     tables = {
         'metrics': writer.metrics(result.with_name('metrics.tsv'), DESC),
@@ -260,9 +271,9 @@ def publish_tables(
     return tables
 
 
-def _with_names(confusion: np.ndarray[Any, Any], labels: list[str]) -> pd.DataFrame:
+def _with_names(confusion: np.ndarray[Any, Any], labels: Sequence[str]) -> pd.DataFrame:
     """Return counts with a column for each decoded condition, after the one that was shown."""
-    table = pd.DataFrame(confusion, columns=labels)
+    table = pd.DataFrame(confusion, columns=[*labels])
     first = 'shown'
     while first in labels:  # a condition may be called that
         first += '_condition'

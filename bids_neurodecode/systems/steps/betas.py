@@ -16,12 +16,14 @@ import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.config import BetaSettings, Config
+from bids_neurodecode.report.results import BetaResults
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.signals.preparing import PreparedRuns, prepare_series
 from bids_neurodecode.signals.trialtypes import SingleTrialBetas, SingleTrialOptions, TunedBetas
 from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.records import BetaFacts
 from bids_neurodecode.typing import BoolArray
-from bids_neurodecode.workflow.files import load_series, save_json, save_map
+from bids_neurodecode.workflow.files import load_series, save_map
 from bids_neurodecode.workflow.resources import GB, HELD_GB
 from bids_neurodecode.workflow.step import Inputs
 
@@ -126,20 +128,31 @@ def estimate(series: Estimated) -> dict[str, Any]:
         notes = (*notes, _say_choice(chosen, scores[0]))
     on_all = bool(training) and not able and set(chosen) != {'B'}
     notes = (*notes, TUNED_ON_ALL) if on_all else notes
-    info = {
-        **_choice_info(betas, chosen),
-        'model_scores': scores,
-        'engine': settings.engine,
-        'tuning': 'all' if on_all or (not training and chosen[0] != 'B') else 'training',
-        'hrf_times_to_peak': time_to_peak(series.duration),
-        'repetition_time': prepared.repetition_time,
-        'units': prepared.units,
-        'warnings': [*notes, *prepared.warnings, *betas.warnings],
-    }
+    # a fit of model B has no components
+    fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
+    found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
+    curves = [fit.component_curve for fit in found if fit.component_curve is not None]
+    results = BetaResults(
+        chosen[0],
+        settings.engine,
+        'all' if on_all or (not training and chosen[0] != 'B') else 'training',
+        tuple(fit.n_components for fit in found if fit.n_components is not None),
+        tuple(tuple((curve - curve[0]).tolist()) for curve in curves),
+        int(betas.noise_pool.sum()),
+        betas.onoff_threshold,
+        tuple(time_to_peak(series.duration).tolist()),
+        tuple(chosen[1:]),
+        tuple({model: each[model] for model in each} for each in scores),
+    )
     files = {
         **_save_betas(betas, chosen, series.folder, prepared.unit),
-        'maps': _save_maps(betas, chosen[0], mask, series.folder),
-        'info': save_json(series.folder / 'info.json', _plain(info)),
+        'beta_maps': _save_maps(betas, chosen[0], mask, series.folder),
+        'beta_info': BetaFacts(
+            results=results,
+            units=prepared.units,
+            repetition_time=prepared.repetition_time,
+            warnings=(*notes, *prepared.warnings, *betas.warnings),
+        ),
     }
     shutil.rmtree(series.checkpoints, ignore_errors=True)
     return files
@@ -241,23 +254,6 @@ def _models_to_fit(
     if model == 'auto' and not all(folds):
         return 'B', (FEW_RUNS,), []
     return model, notes, folds
-
-
-def _choice_info(betas: SingleTrialBetas, chosen: Sequence[Model]) -> dict[str, Any]:
-    """Return which models were chosen, and what noise components came of it."""
-    # a fit of model B has no components
-    fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
-    found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
-    return {
-        'model': chosen[0],
-        'fold_models': chosen[1:],
-        'n_components': _known(*(fit.n_components for fit in found)),
-        'component_curves': [
-            curve - curve[0] for curve in _known(*(fit.component_curve for fit in found))
-        ],
-        'n_noise_pool': int(betas.noise_pool.sum()),
-        'onoff_threshold': betas.onoff_threshold,
-    }
 
 
 def trial_samples(
@@ -582,20 +578,3 @@ def _save_maps(betas: SingleTrialBetas, model: Model, mask: VoxelMask, folder: P
         save_map(folder / f'{name}.nii.gz', mask, np.nan_to_num(np.asarray(values, np.float32)))
         for name, values in maps.items()
     ]
-
-
-def _known(*values: Any) -> list[Any]:
-    return [value for value in values if value is not None]
-
-
-def _plain(info: dict[str, Any]) -> dict[str, Any]:
-    """Turn arrays into lists of numbers."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            return [float(x) for x in value]
-        if isinstance(value, list):
-            return [convert(x) for x in value]
-        return value
-
-    return {key: convert(value) for key, value in info.items()}

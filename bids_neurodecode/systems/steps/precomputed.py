@@ -14,8 +14,10 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import copy_file
 from bids_neurodecode.bids.trials import precomputed_trials
 from bids_neurodecode.config import BetaSettings
+from bids_neurodecode.report.results import BetaResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image
+from bids_neurodecode.systems.steps.records import BetaFacts
 from bids_neurodecode.systems.steps.seen import RUNS
 from bids_neurodecode.workflow.files import save_json, save_map
 
@@ -70,23 +72,14 @@ def take_precomputed(
         warnings = [BY_SESSION, *warnings]
     if settings.repeats == 'mean':
         warnings = [AVERAGED, *warnings]
-    info: dict[str, Any] = {
-        'model': 'precomputed',
-        'engine': str(participant.betas),
-        'tuning': 'unknown',
-        'n_components': [],
-        'component_curves': [],
-        'n_noise_pool': None,
-        'onoff_threshold': None,
-        'hrf_times_to_peak': [],
-        'units': 'as in the source',
-        'warnings': warnings,
-    }
+    results = BetaResults('precomputed', str(participant.betas), 'unknown')
     return {
         'betas': file,
         'tuned': [file],
-        'maps': maps,
-        'info': save_json(folder / 'info.json', info),
+        'beta_maps': maps,
+        'beta_info': BetaFacts(
+            results=results, units='as in the source', warnings=tuple(warnings)
+        ),
     }
 
 

@@ -23,7 +23,6 @@ from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import (
-    BetaResults,
     ConfusionResults,
     NullResults,
     ParticipantResults,
@@ -35,13 +34,14 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
 from bids_neurodecode.spaces import form_of, load_image
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.records import results_path
+from bids_neurodecode.systems.steps.records import BetaFacts, ModelFacts, results_path
 from bids_neurodecode.tables import column_texts
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, Inputs, Step, step
 
 if TYPE_CHECKING:
+    from bids_neurodecode.signals.selection import VoxelSelection
     from bids_neurodecode.workflow.resources import DataSize
 
 P = ParamSpec('P')
@@ -120,19 +120,19 @@ class Publisher:
         copy_file(source, target)
         return target
 
-    def null(self, source: Path, observed: float, metric: str) -> NullResults:
+    def null(self, source: Path, facts: ModelFacts) -> NullResults | None:
         """Keep what permutations scored; return what the report says of it.
 
         Parameters
         ----------
         source
             Scores of permutations.
-        observed
-            The score of the labels as they are.
-        metric
-            Its name.
+        facts
+            Which score of the labels as they are it stands beside; without one nothing is kept.
         """
-        return NullResults(self.keep(source, 'null'), observed, metric)
+        if facts.observed is None:
+            return None
+        return NullResults(self.keep(source, 'null'), facts.observed, facts.null_metric)
 
     def confusion(self, source: Path, labels: Sequence[str]) -> ConfusionResults | None:
         """Keep counts of true and identified stimuli; return what the report says of them.
@@ -269,7 +269,7 @@ class Measured(Outputs):
 
     betas: npt.NDArray[np.float32]
     beta_maps: list[Path]
-    beta_info: Mapping[str, Any]
+    beta_info: BetaFacts
     reliability_maps: list[Path]
 
     def publish(self) -> dict[str, Path]:
@@ -301,24 +301,23 @@ class Measured(Outputs):
         return self.publisher.record(
             system,
             n_trials=self.plan.table['run'].value_counts().to_dict(),
-            betas=beta_results(self.beta_info),
+            betas=self.beta_info.results,
             mean_bold=self.publisher.writer.image('meanbold', self.mean_bold),
             **more,
         )
 
     def _publish_betas(self, writer: ProductWriter) -> None:
-        info, more = self.beta_info, {}
+        results, more = self.beta_info.results, dict[str, Any]()
         scratch = self.folder / ('betas.nii.gz' if self.mask.space is None else 'betas.values')
         source = betas_image(self.mask, self.betas, scratch)
-        if info.get('model_scores'):
-            scores = info['model_scores']
+        if scores := results.model_scores:
             more = {
-                'ModelOfFolds': info['fold_models'],
+                'ModelOfFolds': results.fold_models,
                 'ModelChoice': 'Share of pairs identified in runs held out within training '
                 'trials, of all trials and then of those of each fold, by model',
                 'ModelScores': {model: [each[model] for each in scores] for model in scores[0]},
             }
-        writer.image('betas', source, Model=info['model'], Units=info['units'], **more)
+        writer.image('betas', source, Model=results.model, Units=self.beta_info.units, **more)
         scratch.unlink(missing_ok=True)
 
 
@@ -353,9 +352,7 @@ class Applied(Inputs):
             return {}
         return publish_tsnr(writer, self.tsnr)
 
-    def finish(
-        self, publisher: Publisher, system: str, info: Mapping[str, Any], **more: Any
-    ) -> dict[str, Path]:
+    def finish(self, publisher: Publisher, system: str, **more: Any) -> dict[str, Path]:
         """Write the record for the report; return the product.
 
         Parameters
@@ -364,16 +361,12 @@ class Applied(Inputs):
             Of the participant's products.
         system
             Which of the systems.
-        info
-            What is said of the result: ``leaks`` and how many voxels the model takes.
         **more
             Further fields of the record.
         """
-        n_selected, mean = info['n_selected'], self.mean_bold
+        mean = self.mean_bold
         record = publisher.record(
             system,
-            leaks=info['leaks'],
-            voxels=VoxelResults(info.get('n_mask', n_selected), n_selected, RULE),
             mean_bold=None if mean is None else publisher.writer.image('meanbold', mean),
             stimuli_dir=self.participant.stimuli_dir,
             **more,
@@ -567,28 +560,22 @@ def split_results(plan: Plan) -> Any:
     )
 
 
-def beta_results(info: Mapping[str, Any]) -> Any:
-    """Return what the report says of the betas."""
-    return BetaResults(
-        model=info['model'],
-        engine=info['engine'],
-        tuning=info['tuning'],
-        n_components=tuple(info['n_components']),
-        component_curves=tuple(tuple(curve) for curve in info['component_curves']),
-        n_noise_pool=info['n_noise_pool'],
-        onoff_threshold=info['onoff_threshold'],
-        hrf_times_to_peak=tuple(info['hrf_times_to_peak']),
-        fold_models=tuple(info.get('fold_models', ())),
-        model_scores=tuple(info.get('model_scores', ())),
-    )
+def voxel_results(
+    mask: VoxelMask, final: VoxelSelection, of_folds: Sequence[VoxelSelection]
+) -> VoxelResults:
+    """Return what the report says of the voxels: of the final model, and of the scores.
 
+    Parameters
+    ----------
+    mask
+        Voxels of the analysis.
+    final, of_folds
+        Those of the final model, and of each fold.
+    """
+    from bids_neurodecode.systems.voxels import rules_of
 
-def voxel_results(info: Mapping[str, Any]) -> Any:
-    """Return what the report says of the voxels: of the final model, and of the scores."""
-    scored = tuple(info.get('n_scored', ()))
-    return VoxelResults(
-        info['n_mask'], info['n_selected'], info['rule'], scored, info.get('scored_ceiling')
-    )
+    scored = tuple(selection.n_kept for selection in of_folds)
+    return VoxelResults(mask.n_voxels, final.n_kept, rules_of([final, *of_folds]), scored)
 
 
 def atlas_entities(config: Config) -> dict[str, str]:

@@ -1,16 +1,17 @@
-"""Pages from the records that the participants left in the output folder."""
+"""Records: what steps hand on as facts, and what participants left for their pages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.report.results import ParticipantResults
+from bids_neurodecode.report.results import BetaResults, ParticipantResults, VoxelResults
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
@@ -27,6 +28,39 @@ TASK = re.compile(r'_task-([0-9a-zA-Z+]+)_')
 SEVERAL_TASKS = (
     'The results in {folder} are of several tasks ({tasks}). Choose one with --task-id.'
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What any step says of its result."""
+
+    warnings: tuple[str, ...] = ()
+    """What a reader should know, one line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetaFacts(Facts):
+    """How single-trial betas were made."""
+
+    results: BetaResults
+    units: str
+    repetition_time: float | None = None
+    """Seconds, of the series that they were estimated from; None of precomputed ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts(Facts):
+    """What is said of a model of voxels that was judged."""
+
+    voxels: VoxelResults
+    leaks: tuple[str, ...] = ()
+    """What of the data that it was judged on it had seen."""
+    labels: tuple[str, ...] = ()
+    """Of the confusion matrix."""
+    observed: float | None = None
+    """The score that was permuted; None: nothing was."""
+    null_metric: str = 'identification_top1'
+    """Its name."""
 
 
 def results_path(output_dir: Path, participant: str, task: str) -> Path:

@@ -26,6 +26,7 @@ from bids_neurodecode.systems.steps.betas import (
 )
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
+from bids_neurodecode.systems.steps.records import Facts
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
 from bids_neurodecode.workflow.files import (
     common_mask,
@@ -240,9 +241,7 @@ def betas(series: Estimated) -> Mapping[str, object]:
     series
         What they are estimated from.
     """
-    found = estimate(series)
-    own = {'maps': 'beta_maps', 'info': 'beta_info'}
-    return {own.get(name, name): made for name, made in found.items()}
+    return estimate(series)
 
 
 @step(
@@ -303,6 +302,15 @@ def reliability(
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelectionFacts(Facts):
+    """How voxels were chosen."""
+
+    rule: str
+    """In words."""
+    name: str
+
+
 @step(
     'reliable',
     makes=('selected', 'selection_info'),
@@ -353,11 +361,11 @@ def reliable_voxels(
     if found.measure == 'none':
         return {}
     mask.restrict(found.keep).save(folder / 'selected.nii.gz')
-    info = {'rule': found.description, 'name': found.rule, 'warnings': list(found.warnings)}
-    return {'selected': folder / 'selected.nii.gz', 'selection_info': info}
+    facts = SelectionFacts(rule=found.description, name=found.rule, warnings=(*found.warnings,))
+    return {'selected': folder / 'selected.nii.gz', 'selection_info': facts}
 
 
-def publish_reliable(writer: ProductWriter, selected: Path, info: Mapping[str, Any]) -> Path:
+def publish_reliable(writer: ProductWriter, selected: Path, info: SelectionFacts) -> Path:
     """Write the mask of the voxels whose repeats agree.
 
     Parameters
@@ -369,8 +377,8 @@ def publish_reliable(writer: ProductWriter, selected: Path, info: Mapping[str, A
     info
         ``selection_info`` of :func:`reliable_voxels`.
     """
-    about = '. '.join([info['rule'], *info['warnings']])
-    return writer.image('reliable', selected, more={'desc': info['name']}, Description=about)
+    about = '. '.join([info.rule, *info.warnings])
+    return writer.image('reliable', selected, more={'desc': info.name}, Description=about)
 
 
 @step('atlas', makes=('atlas_labels', 'atlas_table', 'within'), settings=('atlas',))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ from bids_neurodecode.systems.steps.publish import (
     Publisher,
     publish_trials,
     publishing,
-    voxel_results,
     with_model,
 )
-from bids_neurodecode.systems.steps.responses import publish_reliable
-from bids_neurodecode.workflow.files import load_map, read_json, read_table
+from bids_neurodecode.systems.steps.records import BetaFacts, ModelFacts
+from bids_neurodecode.systems.steps.responses import SelectionFacts, publish_reliable
+from bids_neurodecode.workflow.files import load_map, read_record, read_table
 
 VOXELS = 'voxels.nii.gz'
 """Beside what a model found: the voxels that it predicts."""
@@ -56,6 +57,18 @@ BETAS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodingFacts(ModelFacts):
+    """What is said of an encoding model of images."""
+
+    model: str
+    space: str
+    """Of the maps and scores."""
+    maps: tuple[str, ...]
+    n_parameters: int | None = None
+    """Of a network."""
+
+
 def desc_of(model: str) -> str:
     """Return the ``desc`` of a model's outputs."""
     return DESCS.get(model, model)
@@ -67,7 +80,7 @@ def publish_encoding(
     encoded: Path,
     ridge: Path | None = None,
     selected: Path | None = None,
-    selection_info: Mapping[str, Any] | None = None,
+    selection_info: SelectionFacts | None = None,
 ) -> Mapping[str, object]:
     """Write the derivatives of image encoding, and the record for the report.
 
@@ -84,18 +97,19 @@ def publish_encoding(
     selection_info
         How voxels were chosen; None: they were not.
     """
-    info, plan, participant = read_json(encoded), measured.plan, measured.participant
+    facts = read_record(EncodingFacts, encoded)
+    plan, participant = measured.plan, measured.participant
     trials, beta_info, publisher = plan.table, measured.beta_info, measured.publisher
-    desc, writer = desc_of(info['model']), publisher.writer
+    desc, writer = desc_of(facts.model), publisher.writer
     maps = measured.publish()
-    encoding = publish_model(publisher, encoded, ridge, info, trials, beta_info)
+    encoding = publish_model(publisher, encoded, ridge, facts, trials, beta_info)
     shapes = None
     index = [file for file in measured.beta_maps if file.name.startswith('hrfindex')]
     if index and plan.stimulus_duration is not None:
         shapes = ResponseShapes(
             np.rint(load_map(index[0], VoxelMask.load(encoded.with_name(VOXELS)))).astype(np.intp),
             participant.runs[0].repetition_time,
-            beta_info.get('repetition_time'),
+            beta_info.repetition_time,
             plan.stimulus_duration,
         )
     if selected is not None and selection_info is not None:
@@ -103,21 +117,21 @@ def publish_encoding(
         publish_reliable(writer, selected, selection_info)
     notes: tuple[str, ...] = (NO_SHAPES,)
     if shapes is not None:
-        units = str(beta_info['units'])
-        publish_runs(writer, participant, encoded, trials, shapes, info['model'], units)
+        units = beta_info.units
+        publish_runs(writer, participant, encoded, trials, shapes, facts.model, units)
         notes = ()
     maps |= shown_maps(encoding)
     record = measured.record(
         'encoding',
-        warnings=(*beta_info['warnings'], *info['warnings'], *notes),
-        leaks=info['leaks'],
-        voxels=voxel_results(info),
+        warnings=(*beta_info.warnings, *facts.warnings, *notes),
+        leaks=facts.leaks,
+        voxels=facts.voxels,
         trials=publish_trials(writer, trials),
         maps=maps,
         metrics=publish_metrics(writer, measured.config, encoded, ridge, desc),
         predictions=write_predictions(writer, encoded.parent, trials, desc),
-        confusion=publisher.confusion(encoded.with_name('confusion.npy'), info['labels']),
-        null=publisher.null(encoded.with_name('null.npy'), info['observed'], info['null_metric']),
+        confusion=publisher.confusion(encoded.with_name('confusion.npy'), facts.labels),
+        null=publisher.null(encoded.with_name('null.npy'), facts),
         encoding=encoding,
         stimuli_dir=participant.stimuli_dir,
     )
@@ -128,9 +142,9 @@ def publish_model(
     publisher: Publisher,
     encoded: Path,
     ridge: Path | None,
-    info: Mapping[str, Any],
+    facts: EncodingFacts,
     trials: pd.DataFrame,
-    beta_info: Mapping[str, Any],
+    beta_info: BetaFacts,
 ) -> EncodingResults:
     """Write maps, predicted betas, model and curves.
 
@@ -142,19 +156,19 @@ def publish_model(
         File of what the encoding model found.
     ridge
         File of what ridge regression found; None: it was not fitted beside.
-    info
+    facts
         What is said of the result.
     trials
         One row per trial.
     beta_info
         How betas were made.
     """
-    source, desc, writer = encoded.parent, desc_of(info['model']), publisher.writer
-    maps = write_maps(writer, source, info['maps'], desc)
+    source, desc, writer = encoded.parent, desc_of(facts.model), publisher.writer
+    maps = write_maps(writer, source, facts.maps, desc)
     if ridge is not None:
         maps['ridge'] = write_maps(writer, ridge.parent, ['pearsonr'], 'ridge')['pearsonr']
     # what predict mode reads says which model of the betas the encoder takes
-    config = with_model(publisher.config, beta_info['model'])
+    config = with_model(publisher.config, beta_info.results.model)
     writer.model(source / 'model.safetensors', config, desc, source / 'model.md')
     curves = None
     if (source / 'curves.tsv').exists():
@@ -166,18 +180,18 @@ def publish_model(
     shown = shown.assign(stim_file=shown['stimulus'], sample=rows)
     voxels = VoxelMask.load(source / VOXELS)
     betas, betas_table = write_betas(
-        writer, voxels, values, shown, info['model'], BETAS, str(beta_info['units'])
+        writer, voxels, values, shown, facts.model, BETAS, beta_info.units
     )
     return EncodingResults(
-        model=info['model'],
+        model=facts.model,
         bands=publisher.config.encoding.bands,
-        space=info['space'],
+        space=facts.space,
         voxels=publish_voxels(writer, source, desc),
         n_pictures=int(shown['stim_file'].nunique()),
         betas=betas,
         betas_table=betas_table,
         maps=maps,
-        n_parameters=info['n_parameters'],
+        n_parameters=facts.n_parameters,
         examples=publisher.keep(source / 'examples.tsv', 'examples'),
         null_r=publisher.keep(source / 'null_r.npy', 'nullr'),
         curves=curves,
@@ -284,15 +298,13 @@ def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:
     from bids_neurodecode.systems.comparison import compare_models, load_kept
 
     scores = scores_of(pd.read_csv(ridge.with_name('metrics.tsv'), sep='\t', na_values='n/a'))
-    info = read_json(own)
+    facts = read_record(EncodingFacts, own)
     # of runs that trained a shared head nothing is claimed
-    if info['leaks'] or info['model'] == 'ridge':
+    if facts.leaks or facts.model == 'ridge':
         return scores_table(scores)
     kept = load_kept(own.with_name('kept.npz')) | load_kept(ridge.with_name('kept.npz'))
     rng = np.random.default_rng([config.seed, 1])
-    return scores_table(
-        compare_models(scores, kept, info['model'], 'ridge', config.evaluation, rng)
-    )
+    return scores_table(compare_models(scores, kept, facts.model, 'ridge', config.evaluation, rng))
 
 
 def write_maps(

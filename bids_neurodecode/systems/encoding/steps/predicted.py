@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,8 @@ from bids_neurodecode.systems.encoding.steps.runs import (
 )
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher, publishing
-from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.systems.steps.records import BetaFacts, ModelFacts
+from bids_neurodecode.workflow.files import read_record
 
 BETAS = (
     'Response amplitudes to new images as a trained model predicts them, one volume a row of '
@@ -45,12 +46,36 @@ OTHER_DURATION = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What the description of a trained encoding model says of what it predicts."""
+
+    model: str
+    space: str | None
+    """Of the grid."""
+    resolution: str | None
+    repetition_time: float
+    beta_repetition_time: float | None = None
+    stimulus_duration: float | None
+    units: str = PERCENT
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedFacts(ModelFacts):
+    """What is said of an encoding model that was applied."""
+
+    trained: Trained
+    space: str = 'predicted'
+    """Of the maps and scores."""
+    maps: tuple[str, ...] = ()
+
+
 @publishing(lambda size: 0.2 + size.predicted_gb)
 def publish_predicted(
     trained: Applied,
     applied: Path,
     plan: Plan | None = None,
-    beta_info: Mapping[str, Any] | None = None,
+    beta_info: BetaFacts | None = None,
 ) -> Mapping[str, object]:
     """Write what a trained encoding model predicts, and the record for the report.
 
@@ -65,38 +90,38 @@ def publish_predicted(
     beta_info
         How betas were made; None without BOLD.
     """
-    info, participant = read_json(applied), trained.participant
-    about, desc = info['about'], desc_of(info['about']['model'])
+    facts, participant = read_record(AppliedFacts, applied), trained.participant
+    desc = desc_of(facts.trained.model)
     writer = ProductWriter(
         trained.call.output_dir,
         {'sub': participant.label, 'task': participant.task},
-        about['space'],
-        about['resolution'],
+        facts.trained.space,
+        facts.trained.resolution,
         sources=(
             *(source for each in participant.runs for source in each.sources),
             *(source for each in participant.events_only for source in each.sources),
         ),
     ).in_space(VoxelMask.load(applied.with_name(VOXELS)).space)
     publisher = trained.publisher(writer)
-    encoding = publish_betas(publisher, applied, info)
-    notes = publish_runs(participant, writer, applied, info)
+    encoding = publish_betas(publisher, applied, facts)
+    notes = publish_runs(participant, writer, applied, facts)
     maps = shown_maps(encoding)
-    warnings, n_trials = list(info['warnings']), {}
+    warnings, n_trials = list(facts.warnings), {}
     if beta_info is not None and plan is not None:
-        warnings += beta_info['warnings']
+        warnings += beta_info.warnings
         n_trials = plan.table['run'].value_counts().to_dict()
     maps |= trained.maps(writer)
     null = metrics = predictions = None
-    if 'observed' in info and plan is not None:
+    if facts.observed is not None and plan is not None:
         metrics = writer.metrics(applied.with_name('metrics.tsv'), desc)
         predictions = write_predictions(writer, applied.parent, plan.table, desc)
-        if not info['leaks']:
-            file = applied.with_name('null.npy')
-            null = publisher.null(file, info['observed'], info['null_metric'])
+        if not facts.leaks:
+            null = publisher.null(applied.with_name('null.npy'), facts)
     return trained.finish(
         publisher,
         'encoding',
-        info,
+        leaks=facts.leaks,
+        voxels=facts.voxels,
         n_trials=n_trials,
         notes=(APPLIED.format(name=Path(trained.model).name),),
         warnings=(*warnings, *notes),
@@ -108,7 +133,7 @@ def publish_predicted(
     )
 
 
-def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) -> EncodingResults:
+def publish_betas(publisher: Publisher, applied: Path, facts: AppliedFacts) -> EncodingResults:
     """Write one predicted volume an image and, where there are some, maps of scores.
 
     Parameters
@@ -117,32 +142,32 @@ def publish_betas(publisher: Publisher, applied: Path, info: Mapping[str, Any]) 
         Of the participant's products.
     applied
         File of what the model gave.
-    info
+    facts
         What is said of the result.
     """
-    source, model, writer = applied.parent, info['about']['model'], publisher.writer
-    desc = desc_of(model)
+    source, writer, desc = applied.parent, publisher.writer, desc_of(facts.trained.model)
     stimuli = list(publisher.participant.stimuli)
     table = pd.DataFrame({'onset': np.nan, 'duration': np.nan, 'stim_file': stimuli})
     values = np.load(source / 'predicted.npy', mmap_mode='r')
-    units = info['about'].get('units', PERCENT)
     mask = VoxelMask.load(source / VOXELS)
-    betas, betas_table = write_betas(writer, mask, values, table, model, BETAS, units)
+    betas, betas_table = write_betas(
+        writer, mask, values, table, facts.trained.model, BETAS, facts.trained.units
+    )
     examples = null_r = None
-    if 'observed' in info:
+    if facts.observed is not None:
         examples = publisher.keep(source / 'examples.tsv', 'examples')
         publisher.keep(source / 'examples.npy', 'examples')
-        if not info['leaks']:
+        if not facts.leaks:
             null_r = publisher.keep(source / 'null_r.npy', 'nullr')
     return EncodingResults(
-        model=model,
+        model=facts.trained.model,
         bands=publisher.config.encoding.bands,
-        space=info.get('space', 'predicted'),
+        space=facts.space,
         voxels=publish_voxels(writer, source, desc),
         n_pictures=len(table),
         betas=betas,
         betas_table=betas_table,
-        maps=write_maps(writer, source, info.get('maps', ()), desc),
+        maps=write_maps(writer, source, facts.maps, desc),
         examples=examples,
         null_r=null_r,
     )
@@ -152,7 +177,7 @@ def publish_runs(
     participant: ParticipantInput,
     writer: ProductWriter,
     applied: Path,
-    info: Mapping[str, Any],
+    facts: AppliedFacts,
 ) -> tuple[str, ...]:
     """Write the predicted series of each run that shows images; return what to say.
 
@@ -164,19 +189,19 @@ def publish_runs(
         Of the participant's products.
     applied
         File of what the model gave.
-    info
+    facts
         What is said of the result.
     """
     from bids_neurodecode.systems.encoding.synthesis import run_length
 
-    source, about = applied.parent, info['about']
+    source = applied.parent
     if not (participant.runs or participant.events_only):
         return ()
-    if not (source / 'hrfindex.npy').exists():
+    period, duration = facts.trained.repetition_time, facts.trained.stimulus_duration
+    if duration is None or not (source / 'hrfindex.npy').exists():
         return (NO_SHAPES,)
-    period, duration = about['repetition_time'], about['stimulus_duration']
     shapes = ResponseShapes(
-        np.load(source / 'hrfindex.npy'), period, about['beta_repetition_time'], duration
+        np.load(source / 'hrfindex.npy'), period, facts.trained.beta_repetition_time, duration
     )
     mask = VoxelMask.load(source / VOXELS)
     values = np.load(source / 'predicted.npy', mmap_mode='r')
@@ -200,9 +225,9 @@ def publish_runs(
             np.asarray(values[[place[name] for name in trials['stim_file']]]),
             trials,
             shapes,
-            model=about['model'],
+            model=facts.trained.model,
             description=NEW,
-            units=about.get('units', PERCENT),
+            units=facts.trained.units,
         )
     return tuple(notes)
 

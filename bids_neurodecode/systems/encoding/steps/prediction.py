@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,18 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.report.results import VoxelResults
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.encoding.steps.features import add_bands
 from bids_neurodecode.systems.encoding.steps.outputs import VOXELS
-from bids_neurodecode.systems.encoding.steps.predicted import publish_predicted
+from bids_neurodecode.systems.encoding.steps.predicted import (
+    AppliedFacts,
+    Trained,
+    publish_predicted,
+)
 from bids_neurodecode.systems.encoding.steps.training import load_bands, save_maps
 from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.publish import RULE
 from bids_neurodecode.systems.steps.responses import add_betas
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import (
@@ -39,8 +46,6 @@ NO_ENCODER = (
     'The model {file} is of the kind {kind!r}, and an encoding model of images is needed. Give '
     'the output folder of a training run with --system encoding.'
 )
-HIDDEN = frozenset({'encoder', 'stimuli', 'runs'})
-"""What of a model's description the outputs do not need."""
 NOT_SCORED = 'Fewer than three images were shown: predictions were not scored.'
 
 
@@ -113,17 +118,20 @@ def apply_encoding(
     np.save(folder / 'predicted.npy', predict(encoder, bands, participant.stimuli))
     if 'hrfindex' in arrays:
         np.save(folder / 'hrfindex.npy', arrays['hrfindex'].astype(np.intp))
-    info: dict[str, Any] = {
-        'about': {name: x for name, x in about.items() if name not in HIDDEN},
-        'warnings': list(pictures_note(participant, arrays, about['stimuli'], model)),
-        'n_selected': voxels.n_voxels,
-        'leaks': [],
-    }
+    facts = AppliedFacts(
+        trained=Trained(**{x.name: about[x.name] for x in fields(Trained) if x.name in about}),
+        voxels=VoxelResults(voxels.n_voxels, voxels.n_voxels, RULE),
+        warnings=pictures_note(participant, arrays, about['stimuli'], model),
+    )
     if plan is not None and mask is not None and betas is not None:
         runs = known_runs(run_marks or {}, participant, betas, plan.table)
         seen = compare_runs(runs, about, model)
-        info['warnings'] = [*seen.warnings, *info['warnings']]
-        info |= {'leaks': list(seen.leaks), 'n_mask': mask.n_voxels}
+        facts = replace(
+            facts,
+            leaks=seen.leaks,
+            voxels=replace(facts.voxels, n_mask=mask.n_voxels),
+            warnings=(*seen.warnings, *facts.warnings),
+        )
         columns = model_columns(voxels, mask, model)
         found = apply_encoder(
             encoder,
@@ -135,16 +143,16 @@ def apply_encoding(
             rng=np.random.default_rng(config.seed),
         )
         if found is None:
-            info['warnings'].append(NOT_SCORED)
+            facts = replace(facts, warnings=(*facts.warnings, NOT_SCORED))
         else:
-            info |= save_scores(found, voxels, info, folder)
-    return {'applied': save_json(folder / 'result.json', info)}
+            facts = save_scores(found, voxels, facts, folder)
+    return {'applied': save_json(folder / 'result.json', facts)}
 
 
 def save_scores(
-    found: AppliedEncoding, mask: VoxelMask, info: Mapping[str, Any], folder: Path
-) -> dict[str, Any]:
-    """Write what predictions scored; return what to add to ``info``.
+    found: AppliedEncoding, mask: VoxelMask, facts: AppliedFacts, folder: Path
+) -> AppliedFacts:
+    """Write what predictions scored; add it to the facts.
 
     Parameters
     ----------
@@ -152,12 +160,12 @@ def save_scores(
         Predictions and scores.
     mask
         Voxels of the analysis.
-    info
+    facts
         What is said of the result.
     folder
         That is written into.
     """
-    scores = in_sample(found.scores) if info['leaks'] else found.scores
+    scores = in_sample(found.scores) if facts.leaks else found.scores
     write_scores(folder, scores)
     write_tsv(folder / 'predictions.tsv', found.samples)
     examples, volumes = found.examples
@@ -166,10 +174,11 @@ def save_scores(
     np.save(folder / 'null.npy', found.null)
     np.save(folder / 'null_r.npy', found.maps.null)
     headline = next(s for s in scores if s.metric == 'identification_top1')
-    return {
-        'space': found.maps.space,
-        'maps': save_maps(found.maps, None, mask, folder, tested=not info['leaks']),
-        'observed': headline.value,
-        'null_metric': headline.metric,
-        'warnings': [*info['warnings'], *found.notes],
-    }
+    return replace(
+        facts,
+        space=found.maps.space,
+        maps=save_maps(found.maps, None, mask, folder, tested=not facts.leaks),
+        observed=headline.value,
+        null_metric=headline.metric,
+        warnings=(*facts.warnings, *found.notes),
+    )

@@ -18,11 +18,13 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_text, write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.models.storage import joined, load_arrays, load_description, save_arrays
+from bids_neurodecode.report.results import VoxelResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.steps.features import add_bands
-from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
+from bids_neurodecode.systems.encoding.steps.outputs import EncodingFacts, publish_encoding
 from bids_neurodecode.systems.steps.own_features import with_own_features
+from bids_neurodecode.systems.steps.records import BetaFacts
 from bids_neurodecode.systems.steps.responses import (
     Trials,
     add_atlas,
@@ -98,7 +100,7 @@ class Case:
 
     trials: Trials
     model: str
-    beta_info: Mapping[str, Any]
+    beta_info: BetaFacts
     hrfindex: Path | None
 
     @property
@@ -133,7 +135,7 @@ def memory_of_ridge(size: DataSize) -> float:
 def encode(
     trials: Trials,
     model: str,
-    beta_info: Mapping[str, Any],
+    beta_info: BetaFacts,
     features: list[npt.NDArray[np.float32]],
     device: str,
     checkpoints: Path,
@@ -253,25 +255,25 @@ def save_result(
         write_tsv(folder / 'curves.tsv', pd.DataFrame(list(result.curves)))
     mask.save(folder / 'voxels.nii.gz')
     save_model(folder / 'model.safetensors', result, mask, case)
-    info = {
-        'model': model,
-        'space': maps.space,
-        'n_mask': len(result.keep),
-        'n_selected': int(result.keep.sum()),
-        'rule': _rule(config.atlas.regions),
-        'scored_ceiling': result.scored_ceiling,
-        'labels': list(evaluation.labels),
-        'maps': save_maps(maps, result.partition, mask, folder, tested=not seen.leaks),
-        'n_significant': int((maps.p_fdr < ALPHA).sum()),
-        'n_significant_fwer': int((maps.p_fwer < ALPHA).sum()),
-        'observed': headline_value(result.scores, model, headline),
-        'null_metric': headline.split('/')[-1],
-        'n_parameters': _n_parameters(result),
-        'leaks': list(seen.leaks),
-        'warnings': [*said, *seen.warnings, *result.warnings, *_seen_by_others(result, case)],
-    }
-    write_text(folder / 'model.md', card(result, case, info))
-    return save_json(folder / 'result.json', info)
+    facts = EncodingFacts(
+        model=model,
+        space=maps.space,
+        voxels=VoxelResults(
+            len(result.keep),
+            int(result.keep.sum()),
+            _rule(config.atlas.regions),
+            scored_ceiling=result.scored_ceiling,
+        ),
+        labels=evaluation.labels,
+        maps=save_maps(maps, result.partition, mask, folder, tested=not seen.leaks),
+        observed=headline_value(result.scores, model, headline),
+        null_metric=headline.split('/')[-1],
+        n_parameters=_n_parameters(result),
+        leaks=seen.leaks,
+        warnings=(*said, *seen.warnings, *result.warnings, *_seen_by_others(result, case)),
+    )
+    write_text(folder / 'model.md', card(result, case, facts))
+    return save_json(folder / 'result.json', facts)
 
 
 def save_maps(
@@ -281,7 +283,7 @@ def save_maps(
     folder: Path,
     *,
     tested: bool = True,
-) -> list[str]:
+) -> tuple[str, ...]:
     """Write the maps of the scores; return their names. What is not known is 0.
 
     Without a test (``tested``) there is no map of significance.
@@ -311,7 +313,7 @@ def save_maps(
             named[f'unique-{band}'] = partition.p_unique_fdr[band] < ALPHA
     for name, values in named.items():
         save_map(folder / f'{name}.nii.gz', mask, np.nan_to_num(values))
-    return list(named)
+    return tuple(named)
 
 
 def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case) -> None:
@@ -346,8 +348,8 @@ def save_model(path: Path, result: PictureEncoding, mask: VoxelMask, case: Case)
         'space': run.space,
         'resolution': run.resolution,
         'repetition_time': run.repetition_time,
-        'units': case.beta_info['units'],
-        'beta_repetition_time': case.beta_info.get('repetition_time'),
+        'units': case.beta_info.units,
+        'beta_repetition_time': case.beta_info.repetition_time,
         'stimulus_duration': case.trials.plan.stimulus_duration,
         'stimuli': list(case.shown),
         'runs': case.trials.runs,
@@ -400,7 +402,7 @@ def _n_parameters(result: PictureEncoding) -> int | None:
     return count_parameters(result.encoder.head)
 
 
-def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
+def card(result: PictureEncoding, case: Case, facts: EncodingFacts) -> str:
     """Return the card that goes with the model: what it is, what it saw, what it scored.
 
     Parameters
@@ -409,22 +411,22 @@ def card(result: PictureEncoding, case: Case, info: Mapping[str, Any]) -> str:
         Scores, maps and the final encoder.
     case
         What the model was fitted to and how.
-    info
+    facts
         What is said of the result.
     """
     config, participant = case.trials.config, case.trials.participant
-    size = '' if info['n_parameters'] is None else f' ({info["n_parameters"]:,} parameters)'
+    size = '' if facts.n_parameters is None else f' ({facts.n_parameters:,} parameters)'
     n_stimuli = len(case.shown)
     drawn = config.encoding.n_training
     which = f'{n_stimuli} images' if drawn is None else f'at most {drawn} of {n_stimuli} images'
     columns = ('model', 'space', 'metric', 'value', 'chance', 'ceiling', 'p', 'n', 'protocol')
     shown = [score for score in result.scores if '/' not in score.space]
-    units = case.beta_info['units']
+    units = case.beta_info.units
     return f"""# Encoding model of sub-{participant.label}, task {participant.task}
 
 - **What it does**: predicts the response (single-trial beta,
   {units}) of
-  {info['n_selected']:,} voxels to an image, from its features
+  {facts.voxels.n_selected:,} voxels to an image, from its features
   ({', '.join(config.encoding.bands)}). Model: {case.model}{size}.
 - **Trained on**: {len(participant.runs)} run(s) of this participant, {which}. The scores below
   are not of this model but of models fitted in the same way without the held-out trials.

@@ -14,10 +14,13 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.config import Config
+from bids_neurodecode.report.results import VoxelResults, VoxelTestResults
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
-from bids_neurodecode.systems.movie.recipe import FilmEncoding, FilmRidge, encode_films
+from bids_neurodecode.systems.movie.judging import Judged
+from bids_neurodecode.systems.movie.recipe import FilmRidge, encode_films
 from bids_neurodecode.systems.steps.plan import Plan
+from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.systems.steps.seen import known_runs
 from bids_neurodecode.workflow.files import fold_voxels, save_map
 from bids_neurodecode.workflow.step import Inputs, step
@@ -105,6 +108,14 @@ def usable(
     return keep, by_fold[:, keep]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FilmFacts(ModelFacts):
+    """What is said of an encoding model of films."""
+
+    tests: VoxelTestResults | None
+    """None where no voxel was tested."""
+
+
 @step(
     'encode',
     makes=(
@@ -143,15 +154,9 @@ def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, obje
     kept = used.responses.mask
     model = folder / 'model.safetensors'
     save_encoder(model, result.encoder, keep, kept, films)
-    info = {
-        'n_mask': films.mask.n_voxels,
-        'n_selected': int(keep.sum()),
-        'rule': films.rule,
-        **_tests(result),
-        'warnings': list(result.notes),
-    }
+    tests = tests_of('ridge', result)
     maps = [save_map(folder / 'pearsonr.nii.gz', kept, np.nan_to_num(result.r))]
-    if info['tested']:
+    if tests is not None:
         maps += [
             save_map(folder / 'pfdr.nii.gz', kept, result.p_fdr, fill=np.nan),
             save_map(folder / 'significant.nii.gz', kept, result.p_fdr < ALPHA),
@@ -164,21 +169,35 @@ def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, obje
         'rows': result.rows,
         'null': result.null,
         'model': model,
-        'encode_info': info,
+        'encode_info': FilmFacts(
+            voxels=VoxelResults(films.mask.n_voxels, int(keep.sum()), films.rule),
+            tests=tests,
+            observed=result.scores[0].value,
+            null_metric=result.scores[0].metric,
+            warnings=result.notes,
+        ),
     }
 
 
-def _tests(result: FilmEncoding) -> dict[str, object]:
-    """Return how many voxels were tested and are significant, and the headline."""
-    return {
-        'n_significant': int((result.p_fdr < ALPHA).sum()),
-        'n_significant_fwer': int((result.p_fwer < ALPHA).sum()),
-        'n_tested': int(np.isfinite(result.r).sum()),
-        'r_fwer': result.r_fwer if np.isfinite(result.r_fwer) else None,
-        'observed': result.scores[0].value,
-        'null_metric': result.scores[0].metric,
-        'tested': bool(np.isfinite(result.p_fdr).any()),
-    }
+def tests_of(model: str, result: Judged) -> VoxelTestResults | None:
+    """Return how many voxels were tested and are significant; None where none was tested.
+
+    Parameters
+    ----------
+    model
+        Its name.
+    result
+        Correlations of its voxels, and their p.
+    """
+    if not np.isfinite(result.p_fdr).any():
+        return None
+    return VoxelTestResults(
+        model,
+        int(np.isfinite(result.r).sum()),
+        int((result.p_fdr < ALPHA).sum()),
+        int((result.p_fwer < ALPHA).sum()),
+        result.r_fwer if np.isfinite(result.r_fwer) else None,
+    )
 
 
 def save_encoder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ VIDEO = (
     'Held-out frames, left as shown and right as reconstructed from the measured responses of '
     'one participant, one a volume'
 )
+
+
+@dataclass(frozen=True)
+class NetworkAbout:
+    """A network as the report names it."""
+
+    mode: str
+    perceptual: str
+    n_voxels: int
+    n_parameters: int
 
 
 def write_network(

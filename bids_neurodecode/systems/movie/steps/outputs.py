@@ -18,6 +18,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NullResults, ParticipantResults, VoxelTestResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
+from bids_neurodecode.systems.movie.steps.encoding import FilmFacts
 from bids_neurodecode.systems.movie.steps.group_outputs import (
     Compared,
     add_ceilings,
@@ -74,14 +75,14 @@ class LinearModel(Inputs):
     predictions: npt.NDArray[np.float32]
     rows: npt.NDArray[np.intp]
     model: Path
-    encode_info: Mapping[str, Any]
+    encode_info: FilmFacts
     banded_metrics: pd.DataFrame | None = None
     banded_info: Mapping[str, Any] | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Of ridge and banded ridge."""
-        return (*self.encode_info['warnings'], *(self.banded_info or {}).get('warnings', ()))
+        return (*self.encode_info.warnings, *(self.banded_info or {}).get('warnings', ()))
 
 
 @publishing(lambda size: size.series_gb)
@@ -111,8 +112,6 @@ def publish_films(
     film_stores
         Frames of the films, as stored; None: no network.
     """
-    from bids_neurodecode.report import results as r
-
     publisher, participant, info = outputs.publisher, outputs.participant, linear.encode_info
     writer, plan, shown = publisher.writer, outputs.plan, showings['showings']
     publish_aligned(publisher, outputs.mask, aligned, shown)
@@ -121,20 +120,17 @@ def publish_films(
     maps = publish_maps(writer, outputs.tsnr, linear) | outputs.publish_atlas()
     voxels = predicted_mask(outputs.mask, linear.model)
     publish_predicted(publisher, voxels, plan.table, linear)
-    tests = [info[x] for x in ('n_tested', 'n_significant', 'n_significant_fwer', 'r_fwer')]
     record = publisher.record(
         'movie',
         n_trials=dict(enumerate(n_films)),
         plan=plan,
         warnings=linear.warnings,
-        voxel_tests=(r.VoxelTestResults('ridge', *tests),) if info['tested'] else (),
-        voxels=r.VoxelResults(info['n_mask'], info['n_selected'], info['rule']),
+        voxel_tests=() if info.tests is None else (info.tests,),
+        voxels=info.voxels,
         maps=maps,
         mean_bold=writer.image('meanbold', outputs.mean_bold),
         metrics=publish_model(writer, outputs.config, linear, scores),
-        null=publisher.null(linear.null, info['observed'], info['null_metric'])
-        if info['tested']
-        else None,
+        null=None if info.tests is None else publisher.null(linear.null, info),
         stimuli_dir=participant.stimuli_dir,
     )
     if compared.compare_info is not None:
@@ -218,8 +214,8 @@ def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict
     linear
         What the linear models gave.
     """
-    info = linear.encode_info
-    threshold = info['r_fwer'] or 'n/a'
+    tests = linear.encode_info.tests
+    threshold = (tests and tests.r_fwer) or 'n/a'
     fields: dict[str, dict[str, Any]] = {
         'pearsonr': {'MaxStatisticThreshold': threshold, 'MaxStatisticAlpha': 0.05},
         'significant': {'Description': SIGNIFICANT},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import film_table
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.report.results import VoxelResults
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.systems.movie.applying import (
@@ -24,10 +26,15 @@ from bids_neurodecode.systems.movie.applying import (
 )
 from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
 from bids_neurodecode.systems.movie.steps.network import stores_of
-from bids_neurodecode.systems.movie.steps.prediction_outputs import publish_film_predictions
+from bids_neurodecode.systems.movie.steps.network_outputs import NetworkAbout
+from bids_neurodecode.systems.movie.steps.prediction_outputs import (
+    AppliedFacts,
+    publish_film_predictions,
+)
 from bids_neurodecode.systems.movie.steps.totals import volumes_of
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.steps.own_features import film_bands, seconds_of
+from bids_neurodecode.systems.steps.publish import RULE
 from bids_neurodecode.systems.steps.responses import quality
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import (
@@ -186,16 +193,15 @@ class Applied:
         self.period = models.facts.repetition_time
         self.rng = np.random.default_rng(config.seed)
         self.scores: list[Score] = []
-        self.info: dict[str, Any] = {
-            'warnings': [], 'leaks': [], 'network': False, 'decoder': False, 'judged': [],
-            'n_mask': (models.facts if measured is None else measured).mask.n_voxels,
-            'n_selected': models.facts.mask.n_voxels, 'period': self.period,
-        }  # fmt: skip
+        self.warnings: list[str] = []
+        self.leaks: tuple[str, ...] = ()
+        self.judged: dict[str, Score] = {}
+        self.decoder = False
 
     def note(self, seen: Seen) -> None:
         """Keep what of the runs trained the models."""
-        self.info['warnings'] += seen.warnings
-        self.info['leaks'] += seen.leaks
+        self.warnings += seen.warnings
+        self.leaks = seen.leaks
 
     def linear(self, participant: ParticipantInput, cache: Path) -> None:
         """Predict with the linear model.
@@ -258,17 +264,16 @@ class Applied:
         network, mask = self.models.network, self.models.network_mask
         if network is None or mask is None:
             if self.measured is not None:
-                self.info['warnings'].append(NO_NETWORK)
+                self.warnings.append(NO_NETWORK)
             return
         mask.save(self.folder / 'network-voxels.nii.gz')
         chunks = self._chunks(stimuli_dir, films)
-        self.info['network'] = network.encoder is not None
         if network.encoder is not None:
             self._keep('network', 'network', network.predict(chunks), mask, delayed=True)
         if self.measured is None:
             return
         if network.decoder is None:
-            self.info['warnings'].append(NO_DECODER)
+            self.warnings.append(NO_DECODER)
             return
         self._reconstruct(chunks, mask)
 
@@ -300,14 +305,13 @@ class Applied:
             self.measured.of(measured, mask), predicted, model, self.config, self.period, self.rng,
             space=SELECTED if fewer else 'voxels',
         )  # fmt: skip
-        self.info['warnings'] += [x for x in notes if x not in self.info['warnings']]
+        self.warnings += [x for x in notes if x not in self.warnings]
         if judged is None:
             return
         # the null is that of the last model, which comes first
         others = [score for score in self.scores if not score.model.startswith('baseline')]
         self.scores = [*judged.scores, *others]
-        self.info['judged'].append(name)
-        self.info |= {'observed': judged.scores[0].value, 'metric': judged.scores[0].metric}
+        self.judged[name] = judged.scores[0]
         if judged.null.size:
             np.save(self.folder / 'null.npy', judged.null)
         save_map(self.folder / f'{name}-r.nii.gz', mask, np.nan_to_num(judged.r))
@@ -321,25 +325,39 @@ class Applied:
             network, aligned, chunks, mean_frame, self.config, self.period, self.rng
         )
         self.scores += scores
-        self.info['warnings'] += notes
-        self.info['decoder'] = True
+        self.warnings += notes
+        self.decoder = True
         found.save(self.folder)
 
     def save(self) -> Path:
         """Save scores and facts."""
-        network = self.models.network
-        if network is not None:
-            self.info |= {
-                'parameters': network.n_parameters,
-                'mode': network.settings.mode,
-                'perceptual': network.settings.perceptual,
-                'n_network': network.settings.design.n_voxels,
-            }
-        self.info['scored'] = bool(self.scores)
+        network, facts = self.models.network, self.models.facts
         if self.scores:
-            scores = in_sample(self.scores) if self.info['leaks'] else self.scores
-            write_scores(self.folder, scores)
-        return save_json(self.folder / 'info.json', self.info)
+            write_scores(self.folder, in_sample(self.scores) if self.leaks else self.scores)
+        about = None
+        if network is not None:
+            about = NetworkAbout(
+                network.settings.mode,
+                network.settings.perceptual,
+                network.settings.design.n_voxels,
+                network.n_parameters,
+            )
+        mask = (facts if self.measured is None else self.measured).mask
+        found = AppliedFacts(
+            voxels=VoxelResults(mask.n_voxels, facts.mask.n_voxels, RULE),
+            period=self.period,
+            judged=tuple(self.judged),
+            scored=bool(self.scores),
+            decoder=self.decoder,
+            network=about,
+            leaks=self.leaks,
+            warnings=tuple(self.warnings),
+        )
+        if self.judged:
+            # the null is that of the last model
+            last = [*self.judged.values()][-1]
+            found = replace(found, observed=last.value, null_metric=last.metric)
+        return save_json(self.folder / 'info.json', found)
 
 
 def clock_of_films(durations: Mapping[str, float], repetition_time: float) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,30 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.movie.steps.network_outputs import write_frames
+from bids_neurodecode.systems.movie.steps.network_outputs import NetworkAbout, write_frames
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, publishing
-from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.systems.steps.records import ModelFacts
+from bids_neurodecode.workflow.files import read_record
 
 DESCS = {'linear': 'predicted', 'network': 'networkpredicted'}
 MODELS = {'linear': 'ridge regression with finite impulse responses', 'network': 'movie network'}
 OF_FILM = 'Volumes as predicted from a film that begins at second 0; see StartTime'
 OF_RUN = 'Volumes as predicted from the films of the run; see RunOnsets'
 PREDICTED = 'Responses were predicted to {films}.'
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppliedFacts(ModelFacts):
+    """What is said of models of films that were applied."""
+
+    period: float
+    """Seconds of a volume."""
+    judged: tuple[str, ...]
+    """Models whose predictions were held against responses."""
+    scored: bool
+    decoder: bool
+    network: NetworkAbout | None
+    """None where there is none."""
 
 
 @publishing(lambda size: size.series_gb)
@@ -44,31 +59,30 @@ def publish_film_predictions(
     participant, config, model = trained.participant, trained.config, Path(trained.model)
     writer = writer_of(participant, trained.call.output_dir, model)
     publisher = trained.publisher(writer)
-    info, found = read_json(applied), applied.parent
+    facts, found = read_record(AppliedFacts, applied), applied.parent
     for name in DESCS:
         if (found / f'{name}.npy').exists():
             delay = config.delay.seconds if name == 'network' else 0.0
-            write_series(writer, participant, trials, found, name, info['period'], delay)
+            write_series(writer, participant, trials, found, name, facts.period, delay)
     films = ', '.join(dict.fromkeys(trials['film'].astype(str)))
     maps = trained.maps(writer)
     for name, key in (('linear', 'pearsonr'), ('network', 'network_r')):
-        if name in info['judged']:
+        if name in facts.judged:
             file = found / f'{name}-r.nii.gz'
             maps[key] = writer.image('pearsonr', file, more={'desc': f'{name}applied'})
     null = found / 'null.npy'
     return trained.finish(
         publisher,
         'movie',
-        info,
+        leaks=facts.leaks,
+        voxels=facts.voxels,
         n_trials=trials.groupby('run')['showing'].nunique().to_dict(),
         notes=(APPLIED.format(name=model.name), PREDICTED.format(films=films)),
-        warnings=info['warnings'],
+        warnings=facts.warnings,
         maps=maps,
-        metrics=writer.metrics(found / 'metrics.tsv', 'applied') if info['scored'] else None,
-        null=publisher.null(null, info['observed'], info['metric'])
-        if null.exists() and not info['leaks']
-        else None,
-        network=write_applied_network(writer, participant, config, trials, info, found),
+        metrics=writer.metrics(found / 'metrics.tsv', 'applied') if facts.scored else None,
+        null=publisher.null(null, facts) if null.exists() and not facts.leaks else None,
+        network=write_applied_network(writer, participant, config, trials, facts, found),
     )
 
 
@@ -161,7 +175,7 @@ def write_applied_network(
     participant: ParticipantInput,
     config: Config,
     table: pd.DataFrame,
-    info: dict[str, Any],
+    facts: AppliedFacts,
     folder: Path,
 ) -> NetworkResults | None:
     """Write the reconstructed films; return what the report shows of the network.
@@ -176,22 +190,20 @@ def write_applied_network(
         The settings.
     table
         One row per sample.
-    info
+    facts
         What is said of the result.
     folder
         Of what the network gave.
     """
-    if 'n_network' not in info or not participant.runs:
+    about = facts.network
+    if about is None or not participant.runs:
         return None
     frames = None
-    if info['decoder']:
+    if facts.decoder:
         frames = write_frames(writer, participant, table, folder)
     return NetworkResults(
-        mode=info['mode'],
         design=config.movie.design,
-        perceptual=info['perceptual'],
-        n_voxels=info['n_network'],
-        n_parameters=info['parameters'],
+        **vars(about),
         curves=None,
         voxels=writer.image(
             'reliable',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.sink import write_json, write_text
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
+from bids_neurodecode.systems.steps.publish import voxel_results
+from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
 from bids_neurodecode.systems.steps.scores import headline_value, score_table
 from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
 
 PICTURE_SIZE = 64
 """Pixels along a side at which retrieved images are scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderFacts(ModelFacts):
+    """What is said of a decoder of images."""
+
+    rule_name: str
 
 
 @step(
@@ -96,26 +106,17 @@ def decode(
         'decoded_regions': decode_regions(
             folds, split, known, config, trials.regions, device=device
         ),
-        'decode_info': {
-            'n_mask': mask.n_voxels,
-            **_facts(result, headline),
-            'scored_ceiling': scored_ceiling(ratio, samples.table, split),
-            'warnings': [*said, *result.warnings],
-        },
-    }
-
-
-def _facts(result: Decoding, headline: str) -> dict[str, object]:
-    from bids_neurodecode.systems.voxels import rules_of
-
-    return {
-        'n_selected': result.selection.n_kept,
-        'n_scored': [selection.n_kept for selection in result.fold_selections],
-        'rule': rules_of([result.selection, *result.fold_selections]),
-        'rule_name': result.selection.rule,
-        'labels': list(result.evaluation.labels),
-        'observed': headline_value(result.evaluation.scores, 'ridge', headline),
-        'null_metric': headline.rpartition('/')[2],
+        'decode_info': DecoderFacts(
+            voxels=replace(
+                voxel_results(mask, result.selection, result.fold_selections),
+                scored_ceiling=scored_ceiling(ratio, samples.table, split),
+            ),
+            rule_name=result.selection.rule,
+            labels=evaluation.labels,
+            observed=headline_value(evaluation.scores, 'ridge', headline),
+            null_metric=headline.rpartition('/')[2],
+            warnings=(*said, *result.warnings),
+        ),
     }
 
 

@@ -15,6 +15,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
+from bids_neurodecode.report.results import VoxelResults
 from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
 from bids_neurodecode.systems.applying import apply_decoder as decode
 from bids_neurodecode.systems.applying import merge_stimuli
@@ -30,11 +31,13 @@ from bids_neurodecode.systems.reconstruction.generation.steps.prediction import 
 )
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import (
+    RULE,
     Applied,
     publish_samples,
     publish_trials,
     publishing,
 )
+from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.systems.steps.responses import add_picture_features, add_responses
 from bids_neurodecode.systems.steps.seen import (
     PREFIX,
@@ -133,18 +136,17 @@ def apply_decoder(
     )
     scores = in_sample(result.scores) if seen.leaks else result.scores
     write_json(folder / 'metrics.json', describe(scores))
-    info = {
-        'n_mask': mask.n_voxels,
-        'n_selected': int(columns.sum()),
-        'observed': scores[0].value if scores and not seen.leaks else None,
-        'leaks': list(seen.leaks),
-        'warnings': [*seen.warnings, *known, *result.notes],
-    }
+    facts = ModelFacts(
+        voxels=VoxelResults(mask.n_voxels, int(columns.sum()), RULE),
+        observed=scores[0].value if scores and not seen.leaks else None,
+        leaks=seen.leaks,
+        warnings=(*seen.warnings, *known, *result.notes),
+    )
     return {
         'metrics': scores_table(scores),
         'predictions': result.samples,
         'null': result.null,
-        'applied_info': info,
+        'applied_info': facts,
     }
 
 
@@ -155,7 +157,7 @@ def publish_predictions(
     metrics: Path,
     predictions: pd.DataFrame,
     null: Path,
-    applied_info: Mapping[str, Any],
+    applied_info: ModelFacts,
     generated: Path | None = None,
 ) -> Mapping[str, object]:
     """Write what a trained decoder said of new data, and the record for the report.
@@ -177,20 +179,21 @@ def publish_predictions(
     generated
         File of what was made in two stages; None: nothing was.
     """
-    info, trials = applied_info, plan.table
+    trials = plan.table
     writer = ProductWriter.for_participant(trained.participant, trained.call.output_dir)
-    publisher, observed = trained.publisher(writer), info['observed']
+    publisher = trained.publisher(writer)
     return trained.finish(
         publisher,
         'reconstruction',
-        info,
+        leaks=applied_info.leaks,
+        voxels=applied_info.voxels,
         n_trials=trials['run'].value_counts().to_dict(),
         notes=(f'a trained model was applied: {Path(trained.model).name}',),
-        warnings=info['warnings'],
+        warnings=applied_info.warnings,
         trials=publish_trials(writer, trials),
         maps=trained.maps(writer),
         metrics=writer.metrics(metrics, DESC),
         predictions=publish_samples(writer, predictions, trials, DESC),
-        null=None if observed is None else publisher.null(null, observed, 'identification_top1'),
+        null=publisher.null(null, applied_info),
         generation=None if generated is None else write_made(writer, generated, trials),
     )

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import write_generation
 from bids_neurodecode.systems.reconstruction.generation.steps.training import add_generation
-from bids_neurodecode.systems.reconstruction.steps.decoding import decode
+from bids_neurodecode.systems.reconstruction.steps.decoding import DecoderFacts, decode
 from bids_neurodecode.systems.steps.publish import (
     Measured,
     publish_samples,
     publish_trials,
     publishing,
-    voxel_results,
     with_model,
 )
 from bids_neurodecode.systems.steps.responses import (
@@ -56,7 +54,7 @@ def publish_pictures(
     confusion: Path,
     selected: Path,
     model: Path,
-    decode_info: Mapping[str, Any],
+    decode_info: DecoderFacts,
     decoded_regions: pd.DataFrame,
     generated: Path | None = None,
 ) -> Mapping[str, object]:
@@ -85,14 +83,14 @@ def publish_pictures(
     generated
         File of what was made in two stages; None: nothing was.
     """
-    info, plan, beta_info = decode_info, measured.plan, measured.beta_info
+    plan, beta_info = measured.plan, measured.beta_info
     trials, publisher, writer = plan.table, measured.publisher, measured.publisher.writer
     # what predict mode reads says which model of the betas the decoder takes
-    config = with_model(measured.config, beta_info['model'])
+    config = with_model(measured.config, beta_info.results.model)
     table = writer.metrics(metrics, DESC)
     writer.model(model, config, DESC, model.with_name('model.md'))
     generation = None
-    warnings = [*beta_info['warnings'], *info['warnings']]
+    warnings = [*beta_info.warnings, *decode_info.warnings]
     if generated is not None:
         linear = pd.read_csv(metrics, sep='\t', na_values=['n/a'], keep_default_na=False)
         generation, table = write_generation(writer, config, generated, linear, trials)
@@ -102,19 +100,19 @@ def publish_pictures(
     maps['reliable'] = writer.image(
         'reliable',
         selected,
-        more={'desc': info['rule_name']},
-        Description=f'Chosen on all trials: {info["rule"]}',
+        more={'desc': decode_info.rule_name},
+        Description=f'Chosen on all trials: {decode_info.voxels.rule}',
     )
     record = measured.record(
         'reconstruction',
         warnings=warnings,
-        voxels=voxel_results(info),
+        voxels=decode_info.voxels,
         trials=publish_trials(writer, trials),
         maps=maps,
         metrics=table,
         predictions=publish_samples(writer, predictions, trials, DESC),
-        confusion=publisher.confusion(confusion, info['labels']),
-        null=publisher.null(null, info['observed'], info['null_metric']),
+        confusion=publisher.confusion(confusion, decode_info.labels),
+        null=publisher.null(null, decode_info),
         generation=generation,
         decoded_regions=writer.table(
             'region_scores', decoded_regions, columns='decoded_regions', more={'desc': DESC}
