@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shlex
 import signal
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             plan = None if arguments.study is None else plan_of(arguments)
             config = settings_from(arguments) if plan is None else plan.variants[0].config
-            with own_folders(arguments) as folders:
+            with own_folders(arguments) as folders, _few_collections():
                 words = sys.argv[1:] if argv is None else argv
                 return _run(arguments, config, plan, folders, words)
     except NeurodecodeError as error:
@@ -106,6 +107,17 @@ def _ended_as_interrupted() -> Iterator[None]:
     finally:
         # None: a handler that was not set from Python, which cannot be set again from here
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for garbage less often: each time, all that is known of many participants is seen."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _interrupt(*_: object) -> None:

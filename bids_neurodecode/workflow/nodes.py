@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -238,6 +239,10 @@ class Ladder:
             self.workflow.connect(source, output, node, f'in{number}')
         self.made[product] = (node, 'out')
 
+    @cached_property
+    def _participant(self) -> str:
+        return self.participant.to_json()
+
     def _facts(self, step: Step[Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is known before anything is run, by the names of the parameters."""
         run = self.run
@@ -255,7 +260,7 @@ class Ladder:
                     config.model_dump_json() if whole else settings_of(config, *step.settings)
                 )
             elif parameter.kind is ParticipantInput:
-                facts[parameter.name] = self.participant.to_json()
+                facts[parameter.name] = self._participant
             elif parameter.kind is Call:
                 facts[parameter.name] = run.record()
         return facts
