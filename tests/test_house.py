@@ -13,6 +13,7 @@ from benchmarks.house import (
     code_lines,
     hops,
     imports,
+    longest_function,
     modules,
     private_imports,
     string_keys,
@@ -26,6 +27,10 @@ from benchmarks.house import (
 
 def test_no_modules_import_each_other():
     assert circles() == []
+
+
+def test_no_function_has_more_than_60_lines():
+    assert longest_function(ROOT)[0] <= 60, longest_function(ROOT)
 
 
 def test_code_is_counted_without_docstrings_comments_and_blanks():

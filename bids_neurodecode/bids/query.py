@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bids_neurodecode.bids.betas import find_betas
 from bids_neurodecode.bids.captions import CAPTIONS
@@ -314,26 +314,16 @@ def _participant(
     _check_alike(runs)
     task = series[0].entities['task']
     folder = reader.folder.path
-    features: Mapping[str, Path] = {}
-    stimuli: tuple[str, ...] = ()
-    conditions: tuple[str, ...] = ()
-    paradigm: Paradigm = 'conditions'
     if isinstance(reader, ConditionReader):
         runs, conditions = reader.finish(runs)
+        shown = _Shown('conditions', conditions=conditions)
     else:
-        features = film_features(runs, folder, request.features)
-        stimuli = _stimuli(runs, folder, features, needs_films=request.needs_films)
-        paradigm = 'movie' if features else paradigm_of(stimuli, task)
-        # one table for all films is no table of a film
-        of_each = features and '{film}' in (request.features or '{film}')
-        if paradigm == 'movie' and not of_each and _as_images(runs, folder, request):
-            paradigm = 'images'
-            noted = (*runs[0].notes, CLIPS.format(n=len(stimuli), label=label))
-            runs = (replace(runs[0], notes=noted), *runs[1:])
-        if paradigm == 'images':
-            features = picture_features(label, task, folder, request.features)
+        shown = _shown(label, task, runs, folder, request)
+    if shown.clips:
+        noted = (*runs[0].notes, CLIPS.format(n=len(shown.stimuli), label=label))
+        runs = (replace(runs[0], notes=noted), *runs[1:])
     if joint:
-        task = JOINT[paradigm]
+        task = JOINT[shown.paradigm]
         runs = tuple(run.under_task(task) for run in runs)
         check_told_apart(runs)
     betas, betas_events = None, None
@@ -344,16 +334,40 @@ def _participant(
     return ParticipantInput(
         label=label,
         task=task,
-        paradigm=paradigm,
+        paradigm=shown.paradigm,
         runs=runs,
         stimuli_dir=folder,
-        stimuli=stimuli,
-        features=features,
-        conditions=conditions,
+        stimuli=shown.stimuli,
+        features=shown.features,
+        conditions=shown.conditions,
         captions=_captions(request, folder),
         betas=betas,
         betas_events=betas_events,
     )
+
+
+class _Shown(NamedTuple):
+    """What a participant was shown; ``clips``: films that are taken for images."""
+
+    paradigm: Paradigm
+    stimuli: tuple[str, ...] = ()
+    features: Mapping[str, Path] = {}
+    conditions: tuple[str, ...] = ()
+    clips: bool = False
+
+
+def _shown(
+    label: str, task: str, runs: Sequence[RunInput], folder: Path, request: Request
+) -> _Shown:
+    features = film_features(runs, folder, request.features)
+    stimuli = _stimuli(runs, folder, features, needs_films=request.needs_films)
+    paradigm = 'movie' if features else paradigm_of(stimuli, task)
+    # one table for all films is no table of a film
+    of_each = features and '{film}' in (request.features or '{film}')
+    clips = paradigm == 'movie' and not of_each and _as_images(runs, folder, request)
+    if clips or paradigm == 'images':
+        paradigm, features = 'images', picture_features(label, task, folder, request.features)
+    return _Shown(paradigm, stimuli, features, clips=clips)
 
 
 def _as_images(runs: Sequence[RunInput], folder: Path, request: Request) -> bool:

@@ -359,21 +359,12 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='nodes into which each pass of the estimation of betas is cut, for jobs of a cluster',
     )
-    group.add_argument(
-        '--mem',
-        dest='mem_gb',
-        type=memory_value,
-        metavar='SIZE',
-        help='memory of all nodes together, with a unit: 16G, 16000M',
-    )
-    for name, unit in (('--mem-gb', 'G'), ('--mem-mb', 'M')):
-        group.add_argument(
-            name,
-            dest='mem_gb',
-            type=amount_value(unit),
-            metavar='N',
-            help=f'the same in {unit}B',
-        )
+    for name, kind, metavar, text in (
+        ('--mem', memory_value, 'SIZE', 'memory of all nodes together, with a unit: 16G, 16000M'),
+        ('--mem-gb', amount_value('G'), 'N', 'the same in GB'),
+        ('--mem-mb', amount_value('M'), 'N', 'the same in MB'),
+    ):
+        group.add_argument(name, dest='mem_gb', type=kind, metavar=metavar, help=text)
     group.add_argument(
         '--low-mem',
         action='store_true',

@@ -201,9 +201,7 @@ def _estimate(
         sessions=sessions,
         extra_regressors=extra_regressors,
     )
-    if inner_sets and set(options.models) != set(EVERY_MODEL):
-        raise DataError(INNER_NEED_ALL.format(found=', '.join(options.models)))
-    repeats = _all_repeats(design, [*tuning_sets, *inner_sets], options)
+    repeats = _all_repeats(design, tuning_sets, inner_sets, options)
     work = Work(
         series=series,
         design=design,
@@ -214,7 +212,19 @@ def _estimate(
         algebra=algebra_of(device),
         share=share,
     )
-    found = fit_responses(work, assumed_hrf(repetition_time, stimulus_duration))
+    assumed = assumed_hrf(repetition_time, stimulus_duration)
+    return _passes(work, assumed, repeats, inner_sets, options)
+
+
+def _passes(
+    work: Work,
+    assumed: FloatArray,
+    repeats: Sequence[Repeats | None],
+    inner_sets: Sequence[BoolArray],
+    options: SingleTrialOptions,
+) -> SingleTrialBetas | None:
+    """Pass over the series until the betas are there, or the share of work is done: then None."""
+    design, found = work.design, fit_responses(work, assumed)
     if work.ends_with(0):
         return None
     if not found.usable.any():
@@ -230,10 +240,10 @@ def _estimate(
     n_components, more = _possible_components(design, components, pool, options)
     notes = (*design.warnings(), *_unusable(found), *notes, *more)
     data = work, found, coordinates, Denoiser(work, components, asked), blocks
+    judging = [each for each in repeats if each] if options.chooses_components else []
     # shares of the last pass need no betas of model B
     with_plain = 'B' in options.models and not work.ends_with(3)
     plain = work.make('B', (design.n_trials, work.n_voxels)) if with_plain else None
-    judging = [each for each in repeats if each] if options.chooses_components else []
     judged = Judged([], np.zeros((0, work.n_voxels), np.float32))
     if judging or plain is not None:
         judged = judge_components(
@@ -247,11 +257,7 @@ def _estimate(
         return None
     tunings: list[Tuning] = []
     if options.denoises:
-        judges = noisepool.judging_voxels(found.onoff_rsquared, threshold) & found.usable
-        curves: list[Curve | None] = [None] * len(repeats)
-        for number, each in enumerate(judged.badness):
-            curves[number] = noisepool.component_curve(each, judges), each
-        tunings = _tunings(work, found, judged, repeats, curves, n_components, options)
+        tunings = _tunings(work, found, judged, repeats, threshold, n_components, options)
         write_betas(*data, tunings=tunings, fractions=options.tried_fractions)
     if work.ends_with(3):
         return None
@@ -261,9 +267,15 @@ def _estimate(
 
 
 def _all_repeats(
-    design: TrialDesign, tuning_sets: Sequence[BoolArray], options: SingleTrialOptions
+    design: TrialDesign,
+    tuning_sets: Sequence[BoolArray],
+    inner_sets: Sequence[BoolArray],
+    options: SingleTrialOptions,
 ) -> list[Repeats | None]:
-    """Return the repeats among all trials, then those of each tuning set; None if not needed."""
+    """Return the repeats among all trials, then those of each set; None if not needed."""
+    if inner_sets and set(options.models) != set(EVERY_MODEL):
+        raise DataError(INNER_NEED_ALL.format(found=', '.join(options.models)))
+    tuning_sets = [*tuning_sets, *inner_sets]
     masks: list[BoolArray | None] = [None]
     for number, each in enumerate(tuning_sets):
         mask = np.asarray(each)
@@ -339,11 +351,15 @@ def _tunings(
     found: Responses,
     judged: Judged,
     repeats: Sequence[Repeats | None],
-    curves: Sequence[Curve | None],
+    threshold: float,
     n_components: int,
     options: SingleTrialOptions,
 ) -> list[Tuning]:
     """Choose the number of components of each set of trials, and make room for its betas."""
+    judges = noisepool.judging_voxels(found.onoff_rsquared, threshold) & found.usable
+    curves: list[Curve | None] = [None] * len(repeats)
+    for number, badness in enumerate(judged.badness):
+        curves[number] = noisepool.component_curve(badness, judges), badness
     shared: dict[int, Float32Array] = {}
     n_whole = len(repeats) - len(judged.agreement)
     tunings = []

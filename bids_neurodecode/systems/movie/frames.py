@@ -147,17 +147,12 @@ def judge_frames(
         n_units=len(starts),
         units='blocks of 30 s',
     )
-    tested: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()
     seconds, n_draws = len(truth) * repetition_time, evaluation.n_permutations
-    if n_draws and seconds < MIN_SECONDS:
-        notes = (TOO_SHORT.format(seconds=seconds, need=MIN_SECONDS),)
-    elif n_draws:
-        observed, null = surrogate_similarity(
-            truth, decoded, surrogates, min(MOST_SURROGATES, n_draws)
-        )
-        null = null.mean() + spread * (null - null.mean())
-        tested = {'chance': float(null.mean()), 'p': p_value(null, observed)}
+    short = n_draws > 0 and seconds < MIN_SECONDS
+    notes = (TOO_SHORT.format(seconds=seconds, need=MIN_SECONDS),) if short else ()
+    tested: dict[str, Any] = {}
+    if n_draws and not short:
+        tested = _test(truth, decoded, surrogates, min(MOST_SURROGATES, n_draws), spread)
     scores = [row('network', MEASURED, similarity, **tested)]
     if through is not None:
         scores.append(row('network', PREDICTED, frame_ssim(truth, through)))
@@ -174,6 +169,15 @@ def judge_frames(
             compare_with(row(name, MEASURED, theirs), other, values, blocks, evaluation, draws)
         )
     return similarity, tuple(scores), notes
+
+
+def _test(
+    truth: Float32Array, decoded: Float32Array, surrogates: Decode, n_draws: int, spread: float
+) -> dict[str, float]:
+    """Return chance and p of the similarity of frames, from surrogates."""
+    observed, null = surrogate_similarity(truth, decoded, surrogates, n_draws)
+    null = null.mean() + spread * (null - null.mean())
+    return {'chance': float(null.mean()), 'p': p_value(null, observed)}
 
 
 def surrogate_similarity(

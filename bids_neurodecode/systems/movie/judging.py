@@ -123,13 +123,9 @@ def judge_responses(
     median, mean = pool.summary(by_fold)
     levelled = [center_within(x, labels) for x in (measured, predicted)]
     r2, _ = pool.summary(pool.each(r2_by_column, levelled[0], levelled[1], fold_of))
-    notes = []
-    if not pool.same:
-        notes = [BY_FOLD.format(n=len(r), every=int(used.all(axis=0).sum()), model=model)]
-    n_draws, seconds = evaluation.n_permutations, len(rows) * repetition_time
-    if n_draws and seconds < MIN_SECONDS:
-        notes.append(TOO_SHORT.format(model=model, seconds=seconds, need=MIN_SECONDS))
-        n_draws = 0
+    seconds, n_draws = len(rows) * repetition_time, evaluation.n_permutations
+    notes = _notes(pool, model, seconds, n_draws)
+    n_draws *= seconds >= MIN_SECONDS
     test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, rng)
     block = max(1, round(BLOCK_SECONDS / repetition_time))
     limits = block_intervals(
@@ -159,9 +155,20 @@ def judge_responses(
         test.threshold,
         test.scores,
         scores,
-        tuple(notes),
+        notes,
         by_fold,
     )
+
+
+def _notes(pool: Pool, model: str, seconds: float, n_draws: int) -> tuple[str, ...]:
+    """Say where folds differ in their voxels, and where there is too little for a test."""
+    notes: tuple[str, ...] = ()
+    if not pool.same:
+        n, every = pool.used.shape[1], int(pool.used.all(axis=0).sum())
+        notes = (BY_FOLD.format(n=n, every=every, model=model),)
+    if n_draws and seconds < MIN_SECONDS:
+        return (*notes, TOO_SHORT.format(model=model, seconds=seconds, need=MIN_SECONDS))
+    return notes
 
 
 def _held_out(

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from bids_neurodecode.systems.reconstruction.generation.data import (
         ExtraPictures,
         Generation,
+        Inputs,
     )
     from bids_neurodecode.systems.reconstruction.generation.generators import (
         FittedGenerator,
@@ -160,28 +161,12 @@ def generate(
     device, checkpoints
         Where it computes, and goes on from.
     """
-    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
     from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 
     config, participant, folder = trials.config, trials.participant, trials.folder
     plan, mask = trials.plan, trials.mask
     recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
-    names, size = participant.stimuli, recipe.picture_size
-    files = [participant.stimuli_dir / name for name in names]
-    regions = None
-    if trials.atlas_labels is not None:
-        regions = np.rint(load_map(trials.atlas_labels, mask)).astype(np.int64)
-    inputs = Inputs(
-        features=PerStimulus(names, features),
-        pictures=PerStimulus(names, load_pictures(files, size, folder / STIMULI)),
-        extractor=get_extractor(config.features.extractor),
-        captions=captions_of(participant),
-        extra=load_extra(config, size, Path(cache)),
-        regions=regions,
-        networks=load_networks(networks, device),
-        embed=load_embedding(),
-        viewers=load_viewers(device),
-    )
+    inputs = _inputs(trials, features, recipe.picture_size, networks, Path(cache), device)
     samples, folds, said = trials.by_fold()
     made = generate_pictures(
         samples,
@@ -209,6 +194,35 @@ def generate(
         'warnings': [*said, *made.warnings],
     }
     return {'generated': save(made, info, folder)}
+
+
+def _inputs(
+    trials: Trials,
+    features: npt.NDArray[np.float32],
+    size: int,
+    networks: Mapping[str, str],
+    cache: Path,
+    device: str,
+) -> Inputs:
+    """Read what images are made from, and judged with, beside the responses."""
+    from bids_neurodecode.systems.reconstruction.generation.data import Inputs
+
+    config, participant = trials.config, trials.participant
+    names, regions = participant.stimuli, None
+    files = [participant.stimuli_dir / name for name in names]
+    if trials.atlas_labels is not None:
+        regions = np.rint(load_map(trials.atlas_labels, trials.mask)).astype(np.int64)
+    return Inputs(
+        features=PerStimulus(names, features),
+        pictures=PerStimulus(names, load_pictures(files, size, trials.folder / STIMULI)),
+        extractor=get_extractor(config.features.extractor),
+        captions=captions_of(participant),
+        extra=load_extra(config, size, cache),
+        regions=regions,
+        networks=load_networks(networks, device),
+        embed=load_embedding(),
+        viewers=load_viewers(device),
+    )
 
 
 @dataclass(frozen=True)
