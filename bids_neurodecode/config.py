@@ -369,9 +369,9 @@ class Config(Settings):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     """Of these settings; a file of another version is refused."""
-    system: Literal['auto', 'movie', 'reconstruction', 'encoding', 'conditions'] | str = 'auto'
+    system: str = 'auto'
     """``auto``: reconstruction for images, movie for films, conditions where events name neither
-    (``trial_type`` alone). Other packages may bring further systems."""
+    (``trial_type`` alone). ``encoding`` (of images) and systems of other packages by name."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 20260101
     """The one seed of all randomness."""
     events: EventSettings = EventSettings()

@@ -35,10 +35,13 @@ SYSTEMS, EXTRACTORS, GENERATORS, RECIPES = (
 )
 """Groups of entry points."""
 OWN = {
-    name: f'bids_neurodecode.systems.{name}.system'
-    for name in ('movie', 'reconstruction', 'encoding', 'conditions')
+    'movie': 'movie',
+    'reconstruction': 'images',
+    'encoding': 'images',
+    'conditions': 'conditions',
 }
-"""The systems of this package, and the modules whose ``SYSTEM`` they are."""
+"""The systems of this package, each the ``SYSTEM`` of ``systems/<name>/system.py``, and what they
+take (known without importing them): the first that takes it is its default."""
 OwnGenerator = Literal[
     'auto', 'none', 'small', 'published', 'versatile-diffusion', 'unclip-2.1', 'kandinsky-2.2',
     'sdxl-ip-adapter', 'stable-cascade',
@@ -127,7 +130,7 @@ class System:
         ``bids_neurodecode.report.build.Section`` that the page shows after the scores.
     methods
         Takes the settings (:class:`~bids_neurodecode.config.Config`) and returns a paragraph for
-        the methods of a paper.
+        the methods of a paper, or several.
     check
         Takes an :class:`Asked` before the run, and refuses what cannot work, in one line, by an
         :class:`~bids_neurodecode.errors.ArgumentsError` or ``InputError``.
@@ -138,6 +141,13 @@ class System:
         What the models that predict mode takes are called (``desc``); () is the system's name.
     beside
         What further files of trained models are called.
+    summary
+        What it does, in a line.
+    aim
+        What a page says that the analysis does: a verb and what follows.
+    large
+        Takes the settings and returns the steps that hold most, whose memory is compared with
+        what there is before a run.
     """
 
     name: str
@@ -148,11 +158,14 @@ class System:
     products: Mapping[str, Any] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
     sections: Callable[[Any], Iterable[Any]] | None = None
-    methods: Callable[[Any], str] | None = None
+    methods: Callable[[Any], str | tuple[str, ...]] | None = None
     check: Callable[[Asked], None] | None = None
     check_model: Callable[[Path, Any], None] | None = None
     models: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    summary: str = ''
+    aim: str = 'decodes from the brain responses what was shown'
+    large: Callable[[Any], tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +206,17 @@ def installed(group: str = SYSTEMS) -> dict[str, EntryPoint]:
 def system_names() -> tuple[str, ...]:
     """Return the names of all systems, those of this package first."""
     return (*OWN, *(name for name in installed() if name not in OWN))
+
+
+def own_systems(paradigm: str) -> tuple[str, ...]:
+    """Return the systems of this package that take images, a film or conditions.
+
+    Examples
+    --------
+    >>> own_systems('images')
+    ('reconstruction', 'encoding')
+    """
+    return tuple(name for name, taken in OWN.items() if taken == paradigm)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -315,7 +339,7 @@ def system_named(name: str) -> System:
     """
     system = find_system(name)
     if system is None:
-        own: System = importlib.import_module(OWN[name]).SYSTEM
+        own: System = importlib.import_module(f'bids_neurodecode.systems.{name}.system').SYSTEM
         return own
     return system
 

@@ -20,6 +20,7 @@ from bids_neurodecode.bids.trials import (
 )
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.extensions import OWN
 from bids_neurodecode.signals.meshes import SIDES, check_neighbours, find_mesh
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
@@ -109,10 +110,6 @@ NO_SERIES = (
     'There are betas and no series in {folder}, so there is no temporal signal-to-noise ratio to '
     'select voxels by. Use selection.measure = "auto", "ncsnr" or "none".'
 )
-NEEDED = {
-    'movie': 'movie', 'reconstruction': 'images', 'encoding': 'images', 'conditions': 'conditions',
-}  # fmt: skip
-"""What the task has to show for a system."""
 MEASURES_OF_REPEATS = ('ncsnr', 'noise_ceiling', 'snr')
 
 
@@ -192,7 +189,7 @@ def _check_differ(person: ParticipantInput) -> None:
 def _check_system(person: ParticipantInput, system: str) -> None:
     from bids_neurodecode.bids.trials import CLIP_SECONDS
 
-    needed = NEEDED.get(system)
+    needed = OWN.get(system)
     if needed is not None and needed != person.paradigm:
         words = {'movie': 'films', 'images': 'images', 'conditions': 'conditions (trial_type)'}
         clips = {'images': f'images (or films of {CLIP_SECONDS:g} s at most)'}

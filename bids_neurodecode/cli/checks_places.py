@@ -437,40 +437,20 @@ def _large_steps(
     arguments: Arguments, config: Config, person: ParticipantInput
 ) -> tuple[Step[Any], ...]:
     """Return the steps of a run that hold most."""
+    from bids_neurodecode.extensions import system_named
     from bids_neurodecode.levels.betas import publish_betas, publish_film_responses
-    from bids_neurodecode.systems.conditions import steps as conditions
-    from bids_neurodecode.systems.encoding.steps import training as picture_encoding
-    from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
-    from bids_neurodecode.systems.movie.steps import encoding as film_encoding
-    from bids_neurodecode.systems.movie.steps.network import train_network
-    from bids_neurodecode.systems.movie.steps.outputs import publish_films
     from bids_neurodecode.systems.movie.steps.shared import shared_responses
     from bids_neurodecode.systems.movie.steps.training import align_films
-    from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
-    from bids_neurodecode.systems.reconstruction.steps.decoding import decode
-    from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
     from bids_neurodecode.systems.steps.records import system_of
     from bids_neurodecode.systems.steps.responses import betas, quality, reliable_voxels
 
-    own: dict[str, tuple[Step[Any], ...]] = {
-        'reconstruction': (
-            *(decode, publish_pictures),
-            *(() if config.reconstruction.generator == 'none' else (generate,)),
-        ),
-        'encoding': (reliable_voxels, picture_encoding.encode, publish_encoding),
-        'conditions': (conditions.analyse, conditions.publish_conditions),
-        'movie': (
-            *(film_encoding.encode, publish_films),
-            *((train_network,) if config.movie.model == 'network' else ()),
-        ),
-    }
     first = (quality, align_films if person.paradigm == 'movie' else betas)
     if arguments.level != 'full' and person.paradigm == 'movie':
         return (*first, shared_responses, publish_film_responses)
     if arguments.level != 'full':
         return (*first, reliable_voxels, publish_betas)
-    trained = arguments.models_from is not None
-    return first if trained else (*first, *own.get(system_of(config, person.paradigm), ()))
+    large = system_named(system_of(config, person.paradigm)).large
+    return first if large is None or arguments.models_from else (*first, *large(config))
 
 
 def disk_needed(

@@ -19,13 +19,19 @@ from bids_neurodecode.cli.checks_places import device_of
 from bids_neurodecode.cli.parser import Arguments, from_command_line
 from bids_neurodecode.config import Config, load_config, read_settings
 from bids_neurodecode.errors import ArgumentsError, InputError, ReportError
-from bids_neurodecode.extensions import NOT_APPLIED, OWN, Asked, find_system, system_named
+from bids_neurodecode.extensions import (
+    NOT_APPLIED,
+    OWN,
+    Asked,
+    find_system,
+    own_systems,
+    system_named,
+)
 from bids_neurodecode.extras import has_networks
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import WEIGHTS, extractor_names, get_extractor, networks_of
 from bids_neurodecode.systems.steps.records import (
-    DEFAULT_SYSTEM,
     read_results,
     results_path,
     system_of,
@@ -255,7 +261,7 @@ def check_system(arguments: Arguments, config: Config, inputs: DatasetInput) -> 
                     task=person.task,
                     label=person.label,
                     paradigm=SHOWN[person.paradigm],
-                    right=DEFAULT_SYSTEM[person.paradigm],
+                    right=own_systems(person.paradigm)[0],
                 )
             )
         name = system_of(config, person.paradigm)
@@ -359,7 +365,7 @@ def no_model(folder: Path, label: str, system: str, found: Sequence[Path] = ()) 
         Those that are there.
     """
     of = 'of the same participant'
-    if system not in DEFAULT_SYSTEM.values():
+    if system not in {own_systems(paradigm)[0] for paradigm in OWN.values()}:
         of = f'with --system {system}'
     names = ', '.join(file.name for file in found) or 'none'
     return WHICH_MODEL.format(system=system, label=label, folder=folder, found=names, of=of)
@@ -435,7 +441,7 @@ def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto'
     InputError
         If there is none, or several and none of them of the participant's task.
     """
-    system = DEFAULT_SYSTEM[participant.paradigm] if system == 'auto' else system
+    system = own_systems(participant.paradigm)[0] if system == 'auto' else system
     files = models_in(folder, participant.label, system)
     same = [file for file in files if f'_task-{participant.task}_' in file.name]
     if len(same) == 1 or len(files) == 1:

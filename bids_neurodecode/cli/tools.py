@@ -69,17 +69,6 @@ DEMO_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
 }
 """Options of ``demo`` that set the field of the same name of ``SimulationSpec``: what reads a
 value, what it means, and its default (written out, as the help imports no settings)."""
-
-SYSTEMS = {
-    'movie': 'responses to films from what they show; with a network also frames of films from '
-    'responses (default for films)',
-    'reconstruction': 'images from responses: decodes their features, retrieves and reconstructs '
-    'them (default for images)',
-    'encoding': 'responses from images: those of each voxel, by one or more feature spaces',
-    'conditions': 'which condition (trial_type) from responses, and how far apart conditions are '
-    '(default where no stimulus files are named)',
-}
-"""What each system does, in a line."""
 SHELLS = ('bash', 'zsh', 'tcsh')
 HOW = (
     'Print a script by which the shell completes options, choices and files. For bash: '
@@ -213,10 +202,11 @@ def _list_systems(options: argparse.Namespace) -> None:
         RECIPES,
         find_system,
         installed,
+        system_named,
     )
 
     for name in OWN:
-        print(f'{name}: {SYSTEMS[name]}')
+        print(f'{name}: {system_named(name).summary}')
     print('settings: a group of the same name in a TOML file (bids_neurodecode-tools config init)')
     for name, point in installed().items():
         try:

@@ -155,14 +155,10 @@ def _what_was_done(reader: Reader) -> str:
         'conditions': f'was in {_n_conditions(results)} conditions',
     }.get(results.paradigm, 'saw short films' if shows_clips(results) else 'saw single images')
     aim = {
-        'encoding': 'predicts the brain responses from what was shown',
-        'movie': 'relates the films to the brain responses',
         'betas': 'estimates the brain response to each trial',
         'responses': 'cleans the series, puts them on the clock of the film, and measures how '
         'well they agree',
-        'conditions': 'tells from the brain responses which condition it was, and how conditions '
-        'differ',
-    }.get(results.system, 'decodes from the brain responses what was shown')
+    }.get(results.system) or system_named(results.system).aim
     n_trials = sum(run.n_trials for run in results.runs)
     minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
     # a film is no trial, though its row in the events is counted as one

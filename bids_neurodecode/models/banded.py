@@ -24,9 +24,9 @@ from bids_neurodecode.mapped import blocks
 from bids_neurodecode.models.ridge import checked_arrays, make_folds
 from bids_neurodecode.models.ridge_solver import (
     DualSystem,
+    LinearSystem,
     Predictors,
     PrimalSystem,
-    System,
     errors_of_penalties,
     gram,
     gram_without,
@@ -241,7 +241,7 @@ class _Mixer:
         self._whole = gram(algebra, self._X.T)
         self._without = [gram_without(algebra, self._X, self._whole, rows) for rows in known.folds]
 
-    def system(self, mixture: FloatArray) -> System:
+    def system(self, mixture: FloatArray) -> LinearSystem:
         """Return the system of predictors whose bands count as a mixture says."""
         algebra, folds = self._known.algebra, self._known.folds
         if self._known.is_dual:

@@ -18,8 +18,8 @@ from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.mapped import by_rows
 from bids_neurodecode.models.ridge import RidgeModel, make_folds
 from bids_neurodecode.models.ridge_solver import (
+    LinearSystem,
     Predictors,
-    System,
     errors_of_penalties,
 )
 from bids_neurodecode.models.wide import WideRegression
@@ -135,7 +135,7 @@ class Factorisation:
         return min(self._known.centred.shape), n_targets
 
     def _chosen(
-        self, system: System, targets: Array, alphas: Sequence[float]
+        self, system: LinearSystem, targets: Array, alphas: Sequence[float]
     ) -> Iterator[tuple[float, slice | npt.NDArray[np.intp]]]:
         """Give each penalty and the columns that it is best for."""
         if len(alphas) == 1:
@@ -147,7 +147,7 @@ class Factorisation:
 
     def _fit(
         self,
-        system: System,
+        system: LinearSystem,
         targets: Array,
         alpha: float,
         columns: npt.NDArray[np.intp],
@@ -187,7 +187,7 @@ class Factorisation:
 
     def _try(
         self,
-        system: System,
+        system: LinearSystem,
         Y: npt.NDArray[np.floating[Any]],
         alphas: Sequence[float],
         n_columns: int | None,

@@ -108,7 +108,7 @@ def fit_penalties(
 
 
 class LargeSystem:
-    """A :class:`~bids_neurodecode.models.ridge_solver.System` in the memory of one kernel.
+    """A :class:`~bids_neurodecode.models.ridge_solver.LinearSystem` in the memory of one kernel.
 
     Weights are dual, in the order of the folds; each change of the penalty inverts the kernel.
 

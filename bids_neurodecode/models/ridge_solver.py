@@ -146,7 +146,7 @@ class _Factor:
 
 
 class Seen(Protocol):
-    """Some targets that a :class:`System` has seen."""
+    """Some targets that a :class:`LinearSystem` has seen."""
 
     def weights(self, penalty: Penalty, columns: Columns = slice(None)) -> Array:
         """Return the weights of some targets, (n_weights, n_columns).
@@ -162,7 +162,7 @@ class Seen(Protocol):
         """
 
 
-class System(Protocol):
+class LinearSystem(Protocol):
     """Predictors, factorised; rows of targets are in the order of their folds."""
 
     folds: Sequence[slice]
@@ -215,13 +215,13 @@ class DualSystem:
         self._inverses: dict[float, list[Array]] = {}
 
     def see(self, targets: Array) -> _DualSeen:
-        """See :class:`System`."""
+        """See :class:`LinearSystem`."""
         return _DualSeen(self._factor, targets)
 
     def missed(
         self, penalty: float, seen: Sequence[_DualSeen], weights: Array | None = None
     ) -> Iterator[tuple[int, slice, Array]]:
-        """See :class:`System`.
+        """See :class:`LinearSystem`.
 
         Parameters
         ----------
@@ -305,7 +305,7 @@ class PrimalSystem:
         ]
 
     def see(self, targets: Array) -> _PrimalSeen:
-        """See :class:`System`."""
+        """See :class:`LinearSystem`."""
         return _PrimalSeen(self, targets)
 
     def missed(
@@ -314,7 +314,7 @@ class PrimalSystem:
         seen: Sequence[_PrimalSeen],
         weights: Array | None = None,
     ) -> Iterator[tuple[int, slice, Array]]:
-        """See :class:`System`.
+        """See :class:`LinearSystem`.
 
         Parameters
         ----------
@@ -379,7 +379,7 @@ class Predictors:
         self.order = np.concatenate([held for _, held in folds])
         edges = np.cumsum([0, *(len(held) for _, held in folds)])
         self.folds = [slice(int(a), int(b)) for a, b in pairwise(edges)]
-        self._known: tuple[tuple[float, ...], System] | None = None
+        self._known: tuple[tuple[float, ...], LinearSystem] | None = None
 
         self._is_large = device == 'cpu' and is_large(len(X), X.shape[1], 1)
 
@@ -389,7 +389,7 @@ class Predictors:
         n_samples, n_predictors = self.centred.shape
         return bool(n_samples < n_predictors)
 
-    def factorise(self, penalties: Sequence[float]) -> System:
+    def factorise(self, penalties: Sequence[float]) -> LinearSystem:
         """Return the system that serves some penalties; the last one is kept."""
         key = tuple(float(penalty) for penalty in penalties)
         one = self._known is not None and len(self._known[0]) == 1 and not self._is_large
@@ -413,7 +413,7 @@ class Predictors:
         back[self.order] = values
         return back if self.is_dual else self.centred.T @ back
 
-    def _system(self, penalties: Sequence[float]) -> System:
+    def _system(self, penalties: Sequence[float]) -> LinearSystem:
         algebra, folds = self.algebra, self.folds
         if self._is_large:
             return LargeSystem(self.centred, self.order, folds)
@@ -494,7 +494,7 @@ def fold_mean(values: Array, rows: slice) -> Array:
 
 
 def errors_of_penalties(
-    system: System, seen: Sequence[Seen], penalties: Sequence[float]
+    system: LinearSystem, seen: Sequence[Seen], penalties: Sequence[float]
 ) -> list[FloatArray]:
     """Return mean squared errors of held-out samples: the mean over folds of each fold's mean.
 

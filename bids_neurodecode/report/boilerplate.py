@@ -22,11 +22,15 @@ from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.records import OF_RESPONSES
 from bids_neurodecode.errors import ArgumentsError, ReportError
 from bids_neurodecode.evaluation.protocols import get_protocol
-from bids_neurodecode.extensions import OWN, OWN_GENERATORS, find_generator, find_system
+from bids_neurodecode.extensions import (
+    OWN_GENERATORS,
+    find_generator,
+    own_systems,
+    system_named,
+)
 from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.report.facts import Facts
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.stimuli.features import image_size_of
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
@@ -327,23 +331,11 @@ def _models(
     facts: Facts | None,
 ) -> tuple[str, ...]:
     """Return the paragraphs on what was fitted."""
-    if recipe not in {'auto', *OWN}:
-        system = find_system(recipe)
-        return (system.methods(config),) if system and system.methods else ()
-    if paradigm == 'movie':
-        return paragraphs('films', config=config)
-    if paradigm == 'conditions':
-        return paragraphs('conditions', config=config)
-    if recipe == 'encoding':
-        spaces = [described_by(band) for band in config.encoding.bands]
-        return paragraphs('encoding', config=config, spaces=spaces)
-    features = config.features
-    described = None
-    if features.extractor != TABLE:
-        parts = features.extractor.split('+')
-        described = [(described_by(x), image_size_of(x, features.image_size)) for x in parts]
-    decoded = paragraphs('decoding', config=config, spaces=described)
-    return decoded + _reconstruction(config, generator, facts)
+    name = own_systems(paradigm)[0] if recipe == 'auto' else recipe
+    tell = system_named(name).methods
+    told = tell(config) if tell else ()
+    images = _reconstruction(config, generator, facts) if name == 'reconstruction' else ()
+    return (*((told,) if isinstance(told, str) else told), *images)
 
 
 def _reconstruction(config: Config, generator: str | None, facts: Facts | None) -> tuple[str, ...]:

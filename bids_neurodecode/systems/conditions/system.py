@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from bids_neurodecode.extensions import System
+from bids_neurodecode.report.boilerplate import paragraphs
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.systems.conditions.report import conditions_section
-from bids_neurodecode.systems.conditions.steps import add_conditions
+from bids_neurodecode.systems.conditions.steps import (
+    add_conditions,
+    analyse,
+    publish_conditions,
+)
 
 
 def _sections(reader: Reader) -> tuple[Section, ...]:
@@ -14,4 +19,14 @@ def _sections(reader: Reader) -> tuple[Section, ...]:
     return (Section('conditions', 'Conditions', conditions_section(reader)),)
 
 
-SYSTEM = System('conditions', ('conditions',), train=add_conditions, sections=_sections)
+SYSTEM = System(
+    'conditions',
+    ('conditions',),
+    train=add_conditions,
+    sections=_sections,
+    methods=lambda config: paragraphs('conditions', config=config),
+    summary='which condition (trial_type) from responses, and how far apart conditions are '
+    '(default where no stimulus files are named)',
+    aim='tells from the brain responses which condition it was, and how conditions differ',
+    large=lambda _: (analyse, publish_conditions),
+)

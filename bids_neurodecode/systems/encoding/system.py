@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from bids_neurodecode.config import Config
 from bids_neurodecode.extensions import System
+from bids_neurodecode.report.boilerplate import described_by, paragraphs
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.systems.encoding.checks import check_encoding
 from bids_neurodecode.systems.encoding.report.section import encoding_section
-from bids_neurodecode.systems.encoding.steps.outputs import ENCODERS
+from bids_neurodecode.systems.encoding.steps.outputs import ENCODERS, publish_encoding
 from bids_neurodecode.systems.encoding.steps.prediction import add_encoding_prediction
-from bids_neurodecode.systems.encoding.steps.training import add_picture_encoding
+from bids_neurodecode.systems.encoding.steps.training import add_picture_encoding, encode
+from bids_neurodecode.systems.steps.responses import reliable_voxels
 
 
 def _sections(reader: Reader) -> tuple[Section, ...]:
     """Show the model of each voxel."""
     return (Section('encoding', 'Encoding model', encoding_section(reader)),)
+
+
+def _methods(config: Config) -> tuple[str, ...]:
+    """Say which feature spaces predict responses."""
+    spaces = [described_by(band) for band in config.encoding.bands]
+    return paragraphs('encoding', config=config, spaces=spaces)
 
 
 SYSTEM = System(
@@ -25,4 +34,8 @@ SYSTEM = System(
     sections=_sections,
     check=check_encoding,
     models=tuple(sorted(ENCODERS)),
+    methods=_methods,
+    summary='responses from images: those of each voxel, by one or more feature spaces',
+    aim='predicts the brain responses from what was shown',
+    large=lambda _: (reliable_voxels, encode, publish_encoding),
 )

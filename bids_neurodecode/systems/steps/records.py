@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.extensions import own_systems
 from bids_neurodecode.report.results import BetaResults, ParticipantResults, VoxelResults
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ NO_RESULTS = (
     'Run the participant level first: bids_neurodecode BIDS_DIR {folder} participant.'
 )
 
-DEFAULT_SYSTEM = {'images': 'reconstruction', 'movie': 'movie', 'conditions': 'conditions'}
 TASK = re.compile(r'_task-([0-9a-zA-Z+]+)_')
 SEVERAL_TASKS = (
     'The results in {folder} are of several tasks ({tasks}). Choose one with --task-id.'
@@ -207,7 +207,7 @@ def system_of(config: Config, paradigm: Paradigm) -> str:
     paradigm
         ``images``, ``movie`` or ``conditions``.
     """
-    return DEFAULT_SYSTEM[paradigm] if config.system == 'auto' else config.system
+    return own_systems(paradigm)[0] if config.system == 'auto' else config.system
 
 
 def results_alike(results: Path, output_dir: Path) -> list[ParticipantResults]:
