@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nipype.pipeline.plugins.base import SGELikeBatchManagerBase
 from nipype.pipeline.plugins.pbs import PBSPlugin
 from nipype.pipeline.plugins.sge import SGEPlugin
 from nipype.pipeline.plugins.slurm import SLURMPlugin
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 LOST = (
     'bids_neurodecode.errors.ResourceError: The batch system ended job {job} before its result '
@@ -43,13 +46,13 @@ class _Batch(SGELikeBatchManagerBase):
     """What all batch systems share; first among the bases, before Nipype's plugin."""
 
     cancel: ClassVar[str]
-    _status_callback: Any
+    _status_callback: Callable[[Node, str], None] | None
 
-    def __init__(self, plugin_args: dict[str, Any]) -> None:
+    def __init__(self, plugin_args: dict[str, object]) -> None:
         super().__init__(plugin_args=plugin_args)
-        self._nodes: dict[int, Any] = {}
+        self._nodes: dict[int, Node] = {}
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+    def _submit_job(self, node: Node, updatehash: bool = False) -> int:
         # a job that ends before it starts must not leave the result of earlier inputs as its own
         folder = Path(node.output_dir())
         for stale in (*folder.glob('result_*.pklz'), *folder.glob('_0x*.json')):
@@ -75,7 +78,7 @@ class _Batch(SGELikeBatchManagerBase):
         super()._task_finished_cb(jobid, cached=cached)
         self._status_callback = callback
 
-    def _report_crash(self, node: Any, result: Any = None) -> Any:
+    def _report_crash(self, node: Node, result: Any = None) -> Any:
         if result is not None and isinstance(result['traceback'], str):
             # Nipype adds lines to it, which a text does not take
             result = {**result, 'traceback': result['traceback'].splitlines(keepends=True)}
@@ -128,7 +131,7 @@ def end_of_job(folder: Path, job: int) -> str:
     return UNKNOWN_REASON.format(folder=folder)
 
 
-def ask_for_resources(nodes: Iterable[Any], plugin_args: dict[str, Any]) -> None:
+def ask_for_resources(nodes: Iterable[Node], plugin_args: dict[str, Any]) -> None:
     """Let each node ask Slurm for what it states; what the plugin file says comes last and wins.
 
     Parameters

@@ -174,7 +174,7 @@ def fold_voxels(
     return np.asarray(each.any(axis=0)), np.asarray(each)
 
 
-def save_json(path: Path, content: Mapping[str, Any] | DataclassInstance) -> Path:
+def save_json(path: Path, content: Mapping[str, object] | DataclassInstance) -> Path:
     """Write JSON and return the path.
 
     Parameters
@@ -188,7 +188,7 @@ def save_json(path: Path, content: Mapping[str, Any] | DataclassInstance) -> Pat
     return path
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a value as JSON has it: numbers of NumPy as numbers, paths as text."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

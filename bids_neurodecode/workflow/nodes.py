@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.step import ALL, PLACES, Step
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class Ladder:
 
     def __init__(
         self,
-        workflow: Any,
+        workflow: Workflow,
         run: RunSettings,
         participant: ParticipantInput = NOBODY,
         size: DataSize = NO_DATA,
@@ -158,17 +161,17 @@ class Ladder:
         self.participant = participant
         self.run = run
         self.size = size
-        self.made: dict[str, tuple[Any, str]] = {}
+        self.made: dict[str, tuple[Node, str]] = {}
 
     def add(
         self,
-        step: Step[Any],
+        step: Step[...],
         name: str = '',
         *,
         made: Mapping[str, str] | None = None,
         apart: bool = False,
-        **given: Any,
-    ) -> Any:
+        **given: object,
+    ) -> Node:
         """Add a step and connect it; return its node.
 
         Parameters
@@ -243,11 +246,11 @@ class Ladder:
     def _participant(self) -> str:
         return self.participant.to_json()
 
-    def _facts(self, step: Step[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    def _facts(self, step: Step[...], given: Mapping[str, object]) -> dict[str, object]:
         """Return what is known before anything is run, by the names of the parameters."""
         run = self.run
         config = run.config
-        facts: dict[str, Any] = {}
+        facts: dict[str, object] = {}
         for parameter in step.parameters:
             if parameter.name == 'device':
                 device = given.get('device', run.device)

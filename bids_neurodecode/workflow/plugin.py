@@ -16,13 +16,16 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from traceback import format_exception
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 from threadpoolctl import threadpool_limits
 
 from bids_neurodecode.processes import die_with
 from bids_neurodecode.workflow.resources import THREADS
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node
 
 KILLED = (
     'bids_neurodecode.errors.ResourceError: A worker was killed while it ran {node} '
@@ -46,13 +49,13 @@ def _prepare_worker(cwd: str) -> None:
         die_with(started_by.pid)
 
 
-def _run_node(node: Any, updatehash: bool, taskid: int, gpu: str | None) -> dict[str, Any]:
+def _run_node(node: Node, updatehash: bool, taskid: int, gpu: str | None) -> dict[str, object]:
     """Run a node in a worker; what went wrong comes back as text, whenever it went wrong.
 
     Nipype's own function loses the error of a node that fails before it has a result file. The
     node uses the threads that it was counted with, and sees the one GPU that it was given.
     """
-    answer: dict[str, Any] = {'result': None, 'traceback': None, 'taskid': taskid}
+    answer: dict[str, object] = {'result': None, 'traceback': None, 'taskid': taskid}
     if gpu is not None:
         os.environ[VISIBLE_GPUS] = gpu
     # libraries loaded later read the environment, those that are loaded are told
@@ -70,7 +73,7 @@ def _run_node(node: Any, updatehash: bool, taskid: int, gpu: str | None) -> dict
 class ResilientMultiProc(MultiProcPlugin):
     """Nipype's MultiProc with fresh (spawned) workers whose death is noticed."""
 
-    def __init__(self, plugin_args: dict[str, Any] | None = None) -> None:
+    def __init__(self, plugin_args: dict[str, object] | None = None) -> None:
         super().__init__(plugin_args={**(plugin_args or {}), 'mp_context': 'spawn'})
         self.pool: ProcessPoolExecutor
         self.n_gpu_procs: int
@@ -103,7 +106,7 @@ class ResilientMultiProc(MultiProcPlugin):
         memory, processors, _ = super()._check_resources(running_tasks)
         return memory, processors, min(1, len(self._free_gpus))
 
-    def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+    def _submit_job(self, node: Node, updatehash: bool = False) -> int:
         gpu = self._free_gpus.pop(0) if node.is_gpu_node() else None
         self._taskid += 1
         taskid: int = self._taskid

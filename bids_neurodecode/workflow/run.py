@@ -9,10 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.text import one_line
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
 
 LOGGER = logging.getLogger('bids_neurodecode')
 POLL_SECONDS = 0.05
@@ -115,7 +118,7 @@ class PluginSettings:
         return cls(content['plugin'], arguments)
 
 
-def _bad_arguments(arguments: Any) -> str:
+def _bad_arguments(arguments: object) -> str:
     """Return what is wrong with the arguments of a plugin; nothing if all is well."""
     if not isinstance(arguments, dict) or not all(isinstance(key, str) for key in arguments):
         return 'plugin_args is no table of names and values'
@@ -146,7 +149,7 @@ def execution_config(*, stop_on_first_crash: bool) -> dict[str, dict[str, str]]:
     }
 
 
-def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> list[Failure]:
+def run_workflow(workflow: Workflow, plugin: PluginSettings, listen: Listener) -> list[Failure]:
     """Run all nodes; return what failed instead of raising.
 
     Parameters
@@ -163,7 +166,7 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
     folders = {Path(node.config['execution']['crashdump_dir']) for node in _nodes(workflow)}
     known = {file for folder in folders for file in folder.glob('crash-*.txt')}
 
-    def on_status(node: Any, status: str) -> None:
+    def on_status(node: Node, status: str) -> None:
         name = node.fullname
         if status == 'start':
             seen.add(name)
@@ -201,7 +204,7 @@ def run_workflow(workflow: Any, plugin: PluginSettings, listen: Listener) -> lis
     return _failures(folders, known)
 
 
-def _runner(name: str, arguments: dict[str, Any], workflow: Any) -> Any:
+def _runner(name: str, arguments: dict[str, Any], workflow: Workflow) -> Any:
     """Return our own plugin where there is one, else the name of Nipype's."""
     if name == 'MultiProc':
         from bids_neurodecode.workflow.plugin import ResilientMultiProc
@@ -217,7 +220,7 @@ def _runner(name: str, arguments: dict[str, Any], workflow: Any) -> Any:
     return RUNNERS[name](arguments) if name in RUNNERS else name
 
 
-def _nodes(workflow: Any) -> list[Any]:
+def _nodes(workflow: Workflow) -> list[Node]:
     return [workflow.get_node(name) for name in workflow.list_node_names()]
 
 

@@ -15,9 +15,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces.base import isdefined
+
+if TYPE_CHECKING:
+    from nipype.pipeline.engine import Node, Workflow
 
 SAME_NAME = 'Two workflows are called {name!r} once their names are made fit for folders.'
 DIGITS = 12
@@ -40,7 +43,7 @@ class Shared:
         Number of nodes of all workflows together.
     """
 
-    workflow: Any
+    workflow: Workflow
     users: Mapping[str, tuple[str, ...]]
     originals: Mapping[str, str]
     n_before: int
@@ -51,7 +54,7 @@ class Shared:
         return sum(len(users) > 1 for users in self.users.values())
 
 
-def share(workflows: Mapping[str, Any], name: str) -> Shared:
+def share(workflows: Mapping[str, Workflow], name: str) -> Shared:
     """Put workflows together into one, in which each distinct step is run once.
 
     Parameters
@@ -69,7 +72,7 @@ def share(workflows: Mapping[str, Any], name: str) -> Shared:
     from nipype.pipeline import engine as pe
 
     together = pe.Workflow(name=name)
-    kept: dict[str, Any] = {}
+    kept: dict[str, Node] = {}
     users: dict[str, list[str]] = {}
     originals: dict[str, str] = {}
     n_before = 0
@@ -95,7 +98,7 @@ def share(workflows: Mapping[str, Any], name: str) -> Shared:
     return Shared(together, {step: tuple(who) for step, who in users.items()}, originals, n_before)
 
 
-def step_names(graph: Any, user: str) -> dict[Any, str]:
+def step_names(graph: Any, user: str) -> dict[Node, str]:
     """Return the name of each node in the new workflow, in an order in which they can be run.
 
     Parameters
@@ -105,8 +108,8 @@ def step_names(graph: Any, user: str) -> dict[Any, str]:
     user
         What nodes that are not merged are called by, behind their own name.
     """
-    digests: dict[Any, str] = {}
-    names: dict[Any, str] = {}
+    digests: dict[Node, str] = {}
+    names: dict[Node, str] = {}
     before = {node: set(graph.predecessors(node)) for node in graph}
     for node in TopologicalSorter(before).static_order():
         sources = sorted(
@@ -130,12 +133,12 @@ def step_names(graph: Any, user: str) -> dict[Any, str]:
     return names
 
 
-def mergeable(node: Any) -> bool:
+def mergeable(node: Node) -> bool:
     """Return whether a node may stand for its equals: not if it is run anew each time."""
     return not (node.interface._always_run or node.iterables)
 
 
-def inputs_of(node: Any) -> dict[str, Any]:
+def inputs_of(node: Node) -> dict[str, object]:
     """Return the inputs that are set on a node itself, by name."""
     return {key: value for key, value in sorted(node.inputs.get().items()) if isdefined(value)}
 
@@ -151,11 +154,11 @@ def folder_word(name: str) -> str:
     return re.sub(r'\W', '_', name.replace('.', 'p').replace('+', '_and_'))
 
 
-def _class_of(thing: Any) -> str:
+def _class_of(thing: object) -> str:
     return f'{type(thing).__module__}.{type(thing).__qualname__}'
 
 
-def _ask_for_more(kept: Any, other: Any) -> None:
+def _ask_for_more(kept: Node, other: Node) -> None:
     """Let a node that stands for two state the larger of what they state."""
     if (other.n_procs or 1) > (kept.n_procs or 1):
         kept.n_procs = other.n_procs

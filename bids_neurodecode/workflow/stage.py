@@ -24,7 +24,7 @@ class Stage(SimpleInterface):
     """
 
     @abstractmethod
-    def _compute(self, folder: Path) -> dict[str, Any]:
+    def _compute(self, folder: Path) -> dict[str, object]:
         """Load the inputs, call one function, save into ``folder``; return the outputs."""
 
     def _run_interface(self, runtime: Any) -> Any:

@@ -96,7 +96,7 @@ class Parameter:
     kind: Any
     many: bool
     needed: bool
-    default: Any = None
+    default: object = None
 
     @property
     def is_record(self) -> bool:
@@ -164,7 +164,7 @@ def read(kind: Any, file: Path) -> Any:
     return read_json(file)
 
 
-def readable(kind: Any) -> bool:
+def readable(kind: object) -> bool:
     """Return whether :func:`read` knows how."""
     return (
         kind in (Path, pd.DataFrame)
@@ -174,7 +174,7 @@ def readable(kind: Any) -> bool:
     )
 
 
-def write(name: str, value: Any, folder: Path) -> Any:
+def write(name: str, value: Any, folder: Path) -> str | list[object]:
     """Write what a step returned under a name; return its file, or its files.
 
     Paths are files that the step wrote itself.
@@ -270,7 +270,7 @@ class Step(Generic[P]):
 
     def __init__(
         self,
-        function: Callable[P, Mapping[str, Any]],
+        function: Callable[P, Mapping[str, object]],
         name: str,
         *,
         makes: tuple[str, ...],
@@ -310,7 +310,7 @@ class Step(Generic[P]):
         own = self.apart.memory if apart and self.apart is not None else None
         return round(INTERPRETER_GB + (own or self.memory)(size), 2)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Mapping[str, Any]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Mapping[str, object]:
         """Call the function itself."""
         return self.function(*args, **kwargs)
 
@@ -353,14 +353,16 @@ class Step(Generic[P]):
         }
         return self._class(StepInterface, 'interface', fields)
 
-    def _class(self, base: type[T], attribute: str, fields: dict[str, Any]) -> type[T]:
+    def _class(self, base: type[T], attribute: str, fields: dict[str, object]) -> type[T]:
         """Return a class that is found again under this step, as workers look for it."""
         place = {'__module__': self.__module__, '__qualname__': f'{self.__name__}.{attribute}'}
         kind: Any = type(base)
         made: type[T] = kind(f'{self.__name__}_{attribute}', (base,), fields | place)
         return made
 
-    def call(self, inputs: Mapping[str, Any], folder: Path, checkpoints: Path) -> dict[str, Any]:
+    def call(
+        self, inputs: Mapping[str, Any], folder: Path, checkpoints: Path
+    ) -> dict[str, object]:
         """Read the inputs, call the function, write what it made; return the files by name.
 
         Parameters
@@ -383,7 +385,7 @@ class Step(Generic[P]):
                 values[parameter.name] = []
             if parameter.kind is Config:
                 values[parameter.name] = only(values[parameter.name], self.settings)
-        function: Callable[..., Mapping[str, Any]] = self.function
+        function: Callable[..., Mapping[str, object]] = self.function
         made = function(**self._together(values))
         unknown = sorted(set(made) - set(self.makes))
         if unknown:
@@ -392,7 +394,7 @@ class Step(Generic[P]):
             name: write(name, value, folder) for name, value in made.items() if value is not None
         }
 
-    def _together(self, values: dict[str, Any]) -> dict[str, Any]:
+    def _together(self, values: dict[str, object]) -> dict[str, object]:
         """Put together what the function takes as one."""
         for name, kind in typing.get_type_hints(self.function).items():
             if is_inputs(kind):
@@ -426,7 +428,7 @@ class Step(Generic[P]):
                 words.append(f'{parameter.name}={value}')
         return content_key(words, files)
 
-    def call_apart(self, inputs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def call_apart(self, inputs: Mapping[str, Any], folder: Path) -> dict[str, object]:
         """Do the same in a process of its own, which goes on from what a killed one left.
 
         Checkpoints lie beside the node's folder under their :meth:`key`.
@@ -447,7 +449,7 @@ class Step(Generic[P]):
             'inputs': dict(inputs),
         }
         save_json(folder / 'job.json', job)
-        made: dict[str, Any] = read_json(
+        made: dict[str, object] = read_json(
             run_in_process(
                 folder,
                 PROCESS,
@@ -469,9 +471,9 @@ PROCESS = 'bids_neurodecode.workflow.apart'
 class StepInterface(Stage):
     """The one interface: read, call, write."""
 
-    step: Step[Any]
+    step: Step[...]
 
-    def _compute(self, folder: Path) -> dict[str, Any]:
+    def _compute(self, folder: Path) -> dict[str, object]:
         inputs = {k: v for k, v in self.inputs.get().items() if isdefined(v)}
         for name in ('use_gpu', 'step'):
             inputs.pop(name, None)
@@ -480,24 +482,24 @@ class StepInterface(Stage):
         return self.step.call(inputs, folder, folder / 'checkpoints')
 
 
-def step(name: str, **options: Any) -> Callable[[Callable[P, Mapping[str, Any]]], Step[P]]:
+def step(name: str, **options: Any) -> Callable[[Callable[P, Mapping[str, object]]], Step[P]]:
     """Make a step of a function; see :class:`Step` for the options."""
     return lambda function: Step(function, name, **options)
 
 
-def find_step(place: str) -> Step[Any]:
+def find_step(place: str) -> Step[...]:
     """Return the step of ``module:function``."""
     module, _, function = place.partition(':')
-    found: Step[Any] = getattr(importlib.import_module(module), function)
+    found: Step[...] = getattr(importlib.import_module(module), function)
     return found
 
 
-def is_inputs(kind: Any) -> bool:
+def is_inputs(kind: object) -> bool:
     """Return whether something is annotated with :class:`Inputs`."""
     return isinstance(kind, type) and issubclass(kind, Inputs)
 
 
-def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
+def parameters_of(function: Callable[..., object]) -> tuple[Parameter, ...]:
     """Return what a function takes, by its annotations; the fields of :class:`Inputs` among them.
 
     Raises
@@ -522,7 +524,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def _parameter(function: Callable[..., Any], name: str, kind: Any, given: Any) -> Parameter:
+def _parameter(function: Callable[..., object], name: str, kind: Any, given: object) -> Parameter:
     many = False
     if isinstance(kind, types.UnionType):
         (kind,) = (each for each in typing.get_args(kind) if each is not types.NoneType)
