@@ -1,6 +1,5 @@
 """What makes a cached step stale, and names of workflows."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -149,8 +148,8 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path, monkeypatc
             plan=Plan(split, '', stimulus_duration=2.0), checkpoints=folder / 'checkpoints',
         )  # fmt: skip
         made = estimate(given)
-        info = json.loads(Path(made['info']).read_text())
-        found[name] = np.load(made['betas']), info['units'], info['warnings']
+        facts = made['beta_info']
+        found[name] = np.load(made['betas']), facts.units, facts.warnings
     percent, units, warnings = found['percent']
     assert units == 'percent signal change'
     assert NO_MEAN not in warnings
