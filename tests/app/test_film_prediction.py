@@ -194,12 +194,12 @@ def test_without_a_network_or_a_decoder_nothing_is_reconstructed_and_said_so(exp
     measured = Measured(models.facts.mask, None, None, model='')
     alone = Applied(tmp_path, build_config({}), replace(models, network=None), table, measured)
     alone.network(film.parent, tmp_path)
-    assert alone.info['warnings'] == [NO_NETWORK]
+    assert alone.warnings == [NO_NETWORK]
     config = load_config(model_file(explained).with_suffix('.toml'))
     blind = replace(models.network, encoder=None, decoder=None)
     silent = Applied(tmp_path, config, replace(models, network=blind), table, measured)
     silent.network(film.parent, tmp_path)
-    assert silent.info['warnings'] == [NO_DECODER]
+    assert silent.warnings == [NO_DECODER]
 
 
 def test_a_folder_without_films_is_refused(tmp_path):
