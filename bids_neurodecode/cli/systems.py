@@ -31,11 +31,7 @@ from bids_neurodecode.extras import has_networks
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import WEIGHTS, extractor_names, get_extractor, networks_of
-from bids_neurodecode.systems.steps.records import (
-    read_results,
-    results_path,
-    system_of,
-)
+from bids_neurodecode.systems.steps.records import read_results, results_path, system_of
 from bids_neurodecode.text import one_line
 
 LOGGER = logging.getLogger('bids_neurodecode')
