@@ -111,7 +111,7 @@ def _ended_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Collect garbage less often: each time, all that is known of participants is walked through."""
+    """Collect garbage less often: each time, all that is known of participants is walked."""
     before = gc.get_threshold()
     gc.set_threshold(50_000, *before[1:])
     try:
