@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 NOT_PLAIN = 'A {kind} cannot be written as JSON.'
-WRONG_FORM = '{file} is no {kind}: {what}'
+WRONG_FORM = (
+    '{file} is not what this version of the program leaves there ({kind}, {what}). Run again with '
+    '--clean-workdir.'
+)
 NO_COMMON_VOXEL = (
     'The brain masks of {n} run(s) have no voxel in common (first: {file}). Correct them, leave '
     'runs out with --run-label or --session-label, or give one mask for all with --mask.'

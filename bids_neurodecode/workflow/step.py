@@ -44,6 +44,9 @@ P = ParamSpec('P')
 T = TypeVar('T')
 
 UNMADE = 'The step {step} returned {names}, which it does not say that it makes.'
+UNDECLARED = (
+    'The step {step} returned {name} as {kind}, a record that it does not say that it makes.'
+)
 UNREADABLE = 'The parameter {name} of the step {step} has a type that no file is read as: {kind}.'
 
 TWICE = 'The step {step} takes {name} twice.'
@@ -201,6 +204,21 @@ def write(name: str, value: Any, folder: Path) -> str | list[object]:
     return str(save_json(folder / f'{name}.json', value))
 
 
+def form_of(kind: Any) -> str:
+    """Return what a record holds: its fields and their types, those of records within too.
+
+    Examples
+    --------
+    >>> form_of(dict[str, int | None])
+    'dict[str, int | None[int, NoneType]]'
+    """
+    name, parts = getattr(kind, '__name__', str(kind)), [*map(form_of, typing.get_args(kind))]
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        parts = [f'{x.name}: {form_of(hints[x.name])}' for x in dataclasses.fields(kind)]
+    return f'{name}[{", ".join(parts)}]' if parts else name
+
+
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -256,6 +274,8 @@ class Step(Generic[P]):
         Of its node.
     makes, many
         Names of the products; those of several files are in ``many`` too.
+    records
+        What else it makes: records (dataclasses), which are written as JSON, by name.
     settings
         Groups of settings that it reads.
     threads, memory
@@ -273,8 +293,9 @@ class Step(Generic[P]):
         function: Callable[P, Mapping[str, object]],
         name: str,
         *,
-        makes: tuple[str, ...],
+        makes: tuple[str, ...] = (),
         many: tuple[str, ...] = (),
+        records: Mapping[str, type] | None = None,
         settings: tuple[str, ...] = (),
         threads: int = 1,
         memory: Callable[[DataSize], float] = lambda _: 0.2,
@@ -283,7 +304,8 @@ class Step(Generic[P]):
     ) -> None:
         self.function = function
         self.name = name
-        self.makes = makes
+        self.records = records or {}
+        self.makes = (*makes, *self.records)
         self.many = many
         self.settings = settings
         self.threads = threads
@@ -319,12 +341,21 @@ class Step(Generic[P]):
         """Where :func:`find_step` finds it."""
         return f'{self.__module__}:{self.__name__}'
 
+    @property
+    def form(self) -> str:
+        """What it makes: names of products, which are several files, and fields of records."""
+        several = [name for name in self.makes if name in self.many]
+        records = [f'{name}: {form_of(kind)}' for name, kind in self.records.items()]
+        return f'{", ".join(self.makes)}; several: {", ".join(several)}; {"; ".join(records)}'
+
     @cached_property
     def input_spec(self) -> type[BaseInterfaceInputSpec]:
         """What Nipype holds of its parameters."""
         fields = {p.name: p.trait() for p in self.parameters if p.name not in PLACES}
-        # a step that moved runs again: Nipype cannot read what it left under its old name
+        # both are in the hash of the node: what a step left under its old name, or before its
+        # products changed, can be read by nobody, and the step runs again
         fields['step'] = traits.Str(self.place, usedefault=True)
+        fields['form'] = traits.Str(self.form, usedefault=True)
         if self.apart is not None:
             fields['apart'] = traits.Bool(False, usedefault=True)
         if 'device' in fields:
@@ -390,6 +421,11 @@ class Step(Generic[P]):
         unknown = sorted(set(made) - set(self.makes))
         if unknown:
             raise ValueError(UNMADE.format(step=self.name, names=', '.join(unknown)))
+        for name, value in made.items():
+            kind = type(value)
+            if dataclasses.is_dataclass(kind) and kind is not self.records.get(name):
+                told = {'step': self.name, 'name': name, 'kind': kind.__name__}
+                raise TypeError(UNDECLARED.format(**told))
         return {
             name: write(name, value, folder) for name, value in made.items() if value is not None
         }
@@ -475,7 +511,7 @@ class StepInterface(Stage):
 
     def _compute(self, folder: Path) -> dict[str, object]:
         inputs = {k: v for k, v in self.inputs.get().items() if isdefined(v)}
-        for name in ('use_gpu', 'step'):
+        for name in ('use_gpu', 'step', 'form'):
             inputs.pop(name, None)
         if inputs.pop('apart', False):
             return self.step.call_apart(inputs, folder)

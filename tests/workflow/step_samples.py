@@ -110,6 +110,25 @@ def talkative() -> Mapping[str, Any]:
     return {'asked': {}, 'unasked': {}, 'another': {}}
 
 
+@dataclass(frozen=True)
+class Said:
+    """A record."""
+
+    n: int
+
+
+@step('say', records={'said': Said})
+def say(n: int) -> Mapping[str, Any]:
+    """Make a record."""
+    return {'said': Said(n)}
+
+
+@step('hear', makes=('heard',))
+def hear(said: Said) -> Mapping[str, Any]:
+    """Read it."""
+    return {'heard': {'n': said.n}}
+
+
 @step('apply', makes=('applied',))
 def apply(model: Path, factor: int) -> Mapping[str, Any]:
     """Take a file that is known when the graph is built."""

@@ -35,6 +35,7 @@ from bids_neurodecode.workflow.stage import STAGE_FILE
 from bids_neurodecode.workflow.step import (
     ALL,
     TWICE,
+    UNDECLARED,
     UNMADE,
     UNREADABLE,
     Parameter,
@@ -172,15 +173,17 @@ def test_numbers_of_numpy_are_facts(tmp_path):
 
 @pytest.mark.parametrize(
     ('content', 'what'),
-    [({'scores': []}, 'name: Field required'), ({'name': 1}, 'name: Input should be a valid')],
+    [
+        ({'scores': []}, 'name: Field required'),
+        ({'name': 1}, 'name: Input should be a valid string'),
+    ],
 )
 def test_facts_of_another_form_are_refused(tmp_path, content, what):
     file = tmp_path / 'facts.json'
     file.write_text(json.dumps(content))
     with pytest.raises(DataError) as raised:
         read(Inner, file)
-    start = WRONG_FORM.format(file=file, kind='Inner', what=what)
-    assert str(raised.value).startswith(start)
+    assert str(raised.value) == WRONG_FORM.format(file=file, kind='Inner', what=what)
 
 
 @settings(max_examples=30)
@@ -290,6 +293,13 @@ def test_what_a_step_does_not_say_that_it_makes_is_refused(tmp_path):
         call(samples.talkative, tmp_path)
     assert str(caught.value) == UNMADE.format(step='talkative', names='another, unasked')
     assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_a_step_does_not_declare_is_refused(tmp_path):
+    undeclared = steps.step('say', makes=('said',))(samples.say.function)
+    with pytest.raises(TypeError) as caught:
+        call(undeclared, tmp_path, n=3)
+    assert str(caught.value) == UNDECLARED.format(step='say', name='said', kind='Said')
 
 
 def test_what_no_file_is_read_as_is_refused_when_the_step_is_written():
@@ -518,6 +528,43 @@ def test_settings_that_a_step_names_make_it_run_again_and_others_do_not(tmp_path
     assert climb(whole(tmp_path, ridge=ridge)) == ['gather', 'publish', 'scale']
     assert total(tmp_path)['alphas'] == 3
     assert climb(whole(tmp_path, ridge=ridge, seed=1)) == ALL_STEPS
+
+
+@dataclass(frozen=True)
+class OtherSaid:
+    """What another commit of the program says."""
+
+    n: int
+    why: str
+
+
+def test_a_step_whose_products_changed_runs_again(tmp_path, monkeypatch):
+    """What another commit left in the work folder, in another form, is not read."""
+
+    def say(n: int) -> dict:
+        return {'said': OtherSaid(n, 'so'), 'more': {}}
+
+    def hear(said: OtherSaid) -> dict:
+        return {'heard': {'why': said.why}}
+
+    def both() -> Ladder:
+        ladder = make_ladder(tmp_path)
+        ladder.add(samples.say, n=3)
+        ladder.add(samples.hear)
+        return ladder
+
+    def change(function, **options):
+        name = function.__name__
+        function.__module__, function.__qualname__ = samples.__name__, name
+        monkeypatch.setattr(samples, name, steps.step(name, **options)(function))
+
+    assert climb(both()) == ['hear', 'say']
+    assert climb(both()) == []
+    change(say, records={'said': OtherSaid}, makes=('more',))
+    change(hear, makes=('heard',))
+    assert climb(both()) == ['hear', 'say']
+    assert json.loads(product(both(), 'heard').read_text()) == {'why': 'so'}
+    assert climb(both()) == []
 
 
 @pytest.mark.slow

@@ -27,7 +27,6 @@ from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import (
     read_record,
     read_table,
-    save_json,
     save_map,
 )
 from bids_neurodecode.workflow.nodes import Ladder
@@ -70,7 +69,7 @@ def add_conditions(ladder: Ladder) -> None:
 
 @step(
     'conditions',
-    makes=('analysed',),
+    records={'analysed': ConditionFacts},
     settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
     memory=lambda size: 4 * size.betas_gb + 1,
 )
@@ -106,8 +105,8 @@ def analyse(trials: Trials, tsnr_runs: npt.NDArray[np.float32]) -> Mapping[str, 
 
 def save_analysis(
     found: ConditionAnalysis, mask: VoxelMask, folder: Path, said: Sequence[str] = ()
-) -> Path:
-    """Write what was found; return the file of what is said of it.
+) -> ConditionFacts:
+    """Write what was found; return what is said of it.
 
     Parameters
     ----------
@@ -149,7 +148,7 @@ def save_analysis(
             save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=1.0)
             written['accuracypfdr'] = found.accuracy_fdr
     score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
-    facts = ConditionFacts(
+    return ConditionFacts(
         voxels=voxel_results(mask, found.selection, decoded.selections),
         rule_name=found.selection.rule,
         labels=decoded.labels,
@@ -162,7 +161,6 @@ def save_analysis(
         maps=tuple(written),
         warnings=(*said, *found.notes),
     )
-    return save_json(folder / 'result.json', facts)
 
 
 @publishing(lambda size: 0.2 + size.written_gb)

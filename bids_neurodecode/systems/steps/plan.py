@@ -22,7 +22,7 @@ from bids_neurodecode.bids.trials import (
     unequal_durations,
 )
 from bids_neurodecode.config import Config, FeatureSettings
-from bids_neurodecode.samples import Split
+from bids_neurodecode.samples import By, Split
 from bids_neurodecode.stimuli.duplicates import (
     film_frames,
     hash_images,
@@ -31,12 +31,23 @@ from bids_neurodecode.stimuli.duplicates import (
     repeated_rows,
 )
 from bids_neurodecode.systems import protocol
-from bids_neurodecode.workflow.files import read_json, read_table, save_json
+from bids_neurodecode.workflow.files import read_record, read_table, save_json
 from bids_neurodecode.workflow.step import step
 
 TRIALS, PARTS = 'trials.tsv', 'parts.tsv'
 """Beside the description of a plan: its samples, and the part of each in each fold."""
 NOT_HELD_OUT = 'nothing is held out: nothing is trained'
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What a plan says beside its tables."""
+
+    by: By
+    name: str
+    why: str
+    leaks: tuple[str, ...]
+    stimulus_duration: float | None
 
 
 @dataclass(frozen=True)
@@ -70,17 +81,8 @@ class Plan:
         split = self.split
         write_tsv(folder / TRIALS, split.table)
         write_tsv(folder / PARTS, split.to_table())
-        description = {
-            'by': split.by,
-            'name': split.name,
-            'protocol': split.protocol,
-            'n_folds': len(split),
-            'repeats_cross': split.repeats_cross,
-            'why': self.why,
-            'leaks': list(self.leaks),
-            'stimulus_duration': self.stimulus_duration,
-        }
-        plan = save_json(folder / 'plan.json', description)
+        facts = PlanFacts(split.by, split.name, self.why, self.leaks, self.stimulus_duration)
+        plan = save_json(folder / 'plan.json', facts)
         return {'plan': plan, 'trials': folder / TRIALS, 'parts': folder / PARTS}
 
     @staticmethod
@@ -91,19 +93,19 @@ class Plan:
     @classmethod
     def load(cls, file: Path) -> Plan:
         """Read ``plan.json`` and the tables beside it."""
-        description = read_json(file)
+        facts = read_record(PlanFacts, file)
         _, trials, parts = cls.files(file)
         own = pd.read_csv(parts, sep='\t')
-        split = Split.from_table(description['by'], own, read_table(trials), description['name'])
-        return cls(
-            split,
-            description['why'],
-            tuple(description['leaks']),
-            description['stimulus_duration'],
-        )
+        split = Split.from_table(facts.by, own, read_table(trials), facts.name)
+        return cls(split, facts.why, facts.leaks, facts.stimulus_duration)
 
 
-@step('plan', makes=('plan', 'trials', 'parts'), settings=('split', 'betas', 'seed'))
+@step(
+    'plan',
+    makes=('trials', 'parts'),
+    records={'plan': PlanFacts},
+    settings=('split', 'betas', 'seed'),
+)
 def plan_trials(
     participant: ParticipantInput,
     config: Config,
@@ -155,7 +157,9 @@ def plan_trials(
     return Plan(split, why, tuple(protocol.copies_note(split)), duration).save(folder)
 
 
-@step('plan', makes=('plan', 'trials', 'parts'), settings=('split', 'features'))
+@step(
+    'plan', makes=('trials', 'parts'), records={'plan': PlanFacts}, settings=('split', 'features')
+)
 def plan_films(
     participant: ParticipantInput, config: Config, hold_out: bool, folder: Path
 ) -> Mapping[str, object]:

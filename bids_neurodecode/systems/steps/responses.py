@@ -26,7 +26,7 @@ from bids_neurodecode.systems.steps.betas import (
 )
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
-from bids_neurodecode.systems.steps.records import Facts
+from bids_neurodecode.systems.steps.records import BetaFacts, Facts
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
 from bids_neurodecode.workflow.files import (
     common_mask,
@@ -224,8 +224,9 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, object]
 
 @step(
     'betas',
-    makes=('betas', 'tuned', 'beta_maps', 'beta_info'),
+    makes=('betas', 'tuned', 'beta_maps'),
     many=('tuned', 'beta_maps'),
+    records={'beta_info': BetaFacts},
     settings=('betas', 'clean'),
     threads=2,
     memory=lambda size: (
@@ -313,7 +314,8 @@ class SelectionFacts(Facts):
 
 @step(
     'reliable',
-    makes=('selected', 'selection_info'),
+    makes=('selected',),
+    records={'selection_info': SelectionFacts},
     settings=('selection', 'seed'),
     memory=lambda _: 0.3,
 )

@@ -35,7 +35,6 @@ from bids_neurodecode.systems.steps.seen import (
     model_columns,
     pictures_note,
 )
-from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import step
 
@@ -68,7 +67,7 @@ def add_encoding_prediction(ladder: Ladder, model: Path) -> None:
 
 @step(
     'apply',
-    makes=('applied',),
+    records={'applied': AppliedFacts},
     settings=('encoding', 'evaluation', 'seed'),
     memory=lambda size: 0.5 + 3 * size.predicted_gb,
 )
@@ -146,7 +145,7 @@ def apply_encoding(
             facts = replace(facts, warnings=(*facts.warnings, NOT_SCORED))
         else:
             facts = save_scores(found, voxels, facts, folder)
-    return {'applied': save_json(folder / 'result.json', facts)}
+    return {'applied': facts}
 
 
 def save_scores(

@@ -42,7 +42,7 @@ from bids_neurodecode.systems.steps.seen import (
     runs_on_card,
     seen_pictures,
 )
-from bids_neurodecode.workflow.files import load_map, save_json, save_map
+from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
 
@@ -126,7 +126,7 @@ def memory_of_ridge(size: DataSize) -> float:
 
 @step(
     'encode',
-    makes=('encoded',),
+    records={'encoded': EncodingFacts},
     settings=('betas', 'encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
     threads=8,
     memory=memory_of_ridge,
@@ -208,8 +208,8 @@ def load_bands(
 
 def save_result(
     result: PictureEncoding, case: Case, folder: Path, said: Sequence[str] = ()
-) -> Path:
-    """Write everything that came of it; return the file of what is said of it.
+) -> EncodingFacts:
+    """Write everything that came of it; return what is said of it.
 
     Parameters
     ----------
@@ -273,7 +273,7 @@ def save_result(
         warnings=(*said, *seen.warnings, *result.warnings, *_seen_by_others(result, case)),
     )
     write_text(folder / 'model.md', card(result, case, facts))
-    return save_json(folder / 'result.json', facts)
+    return facts
 
 
 def save_maps(

@@ -118,11 +118,9 @@ class FilmFacts(ModelFacts):
 
 @step(
     'encode',
-    makes=(
-        *('metrics', 'linear_maps', 'by_fold', 'predictions', 'rows', 'null', 'model'),
-        'encode_info',
-    ),
+    makes=('metrics', 'linear_maps', 'by_fold', 'predictions', 'rows', 'null', 'model'),
     many=('linear_maps',),
+    records={'encode_info': FilmFacts},
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
     memory=lambda size: 3 * size.series_gb,

@@ -21,7 +21,7 @@ from bids_neurodecode.samples import Split, VoxelMask
 from bids_neurodecode.systems.movie.steps.earlier import FromAligned, with_delay
 from bids_neurodecode.systems.movie.steps.group import COMPARED, places, save_compared, snr_map
 from bids_neurodecode.systems.movie.steps.totals import Scale, Source, Total, get_total, volumes_of
-from bids_neurodecode.systems.steps.plan import Plan, plan_of_films
+from bids_neurodecode.systems.steps.plan import Plan, PlanFacts, plan_of_films
 from bids_neurodecode.systems.steps.records import read_results
 from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import load_map, save_map
@@ -38,10 +38,11 @@ OWN_UNITS = 'The mean was taken in the units of the participants'
 @step(
     'gather',
     makes=(
-        *('trials', 'parts', 'plan', 'mask', 'mean_bold', 'tsnr'),
+        *('trials', 'parts', 'mask', 'mean_bold', 'tsnr'),
         *('responses', 'aligned', 'showings', 'valid', 'scaled'),
     ),
     many=('aligned',),
+    records={'plan': PlanFacts},
     settings=('split', 'movie', 'delay', 'features'),
     memory=lambda size: 4 * size.run_gb + size.series_gb,
 )

@@ -44,7 +44,7 @@ from bids_neurodecode.systems.steps.seen import (
     known_runs,
     model_columns,
 )
-from bids_neurodecode.workflow.files import save_json, save_map
+from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import ALL, step
 
@@ -107,7 +107,7 @@ def list_showings(
     return {'trials': clock_of_films(durations, period)}
 
 
-@step('apply', makes=('applied',), settings=ALL)
+@step('apply', records={'applied': AppliedFacts}, settings=ALL)
 def apply_films(
     participant: ParticipantInput,
     config: Config,
@@ -329,8 +329,8 @@ class Applied:
         self.decoder = True
         found.save(self.folder)
 
-    def save(self) -> Path:
-        """Save scores and facts."""
+    def save(self) -> AppliedFacts:
+        """Save scores; return the facts."""
         network, facts = self.models.network, self.models.facts
         if self.scores:
             write_scores(self.folder, in_sample(self.scores) if self.leaks else self.scores)
@@ -357,7 +357,7 @@ class Applied:
             # the null is that of the last model
             last = [*self.judged.values()][-1]
             found = replace(found, observed=last.value, null_metric=last.metric)
-        return save_json(self.folder / 'info.json', found)
+        return found
 
 
 def clock_of_films(durations: Mapping[str, float], repetition_time: float) -> pd.DataFrame:

@@ -39,8 +39,9 @@ class DecoderFacts(ModelFacts):
     'decode',
     makes=(
         *('metrics', 'predictions', 'null', 'confusion'),
-        *('selected', 'model', 'decode_info', 'decoded_regions'),
+        *('selected', 'model', 'decoded_regions'),
     ),
+    records={'decode_info': DecoderFacts},
     settings=('betas', 'features', 'selection', 'ridge', 'evaluation', 'seed'),
     threads=8,
     memory=lambda size: 0.3 + size.factor_gb + 10 * size.block_gb + 2 * size.similarities_gb,

@@ -81,7 +81,8 @@ def add_prediction(ladder: Ladder, model: Path) -> None:
 
 @step(
     'apply',
-    makes=('metrics', 'predictions', 'null', 'applied_info'),
+    makes=('metrics', 'predictions', 'null'),
+    records={'applied_info': ModelFacts},
     settings=('evaluation', 'seed'),
 )
 def apply_decoder(
