@@ -392,7 +392,7 @@ def load_image(file: Path) -> Any:
     form = form_of(file)
     if form is None:
         volume = nib.load(file)
-        _check_header(volume, file)
+        check_header(volume, file)
         return volume
     step = 0.0
     if form == 'parcels':
@@ -411,8 +411,21 @@ def load_image(file: Path) -> Any:
     return image
 
 
-def _check_header(image: Any, file: Path) -> None:
-    """Check that a header gives a size that the file can hold, and the places of voxels."""
+def check_header(image: Any, file: Path) -> None:
+    """Check that a header gives a size that the file can hold, and the places of voxels.
+
+    Parameters
+    ----------
+    image
+        Opened, its values not read.
+    file
+        That it was read from.
+
+    Raises
+    ------
+    DataError
+        If it does not.
+    """
     shape = tuple(int(n) for n in image.shape)
     if any(n < 1 for n in shape):
         raise DataError(BAD_SHAPE.format(file=file, shape=shape))
@@ -499,7 +512,7 @@ def _read_cifti(file: Path, form: Form) -> tuple[Space, npt.NDArray[Any], float]
 
     try:
         image = nib.load(file)
-        _check_header(image, file)
+        check_header(image, file)
         values = np.asarray(image.dataobj)
     except image_damage() as error:
         raise _unreadable(file, 'CIFTI', error) from error

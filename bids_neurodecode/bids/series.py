@@ -16,8 +16,10 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.headers import open_volume
 from bids_neurodecode.spaces import (
     Space,
+    check_header,
     files_of,
     form_of,
     image_damage,
@@ -139,6 +141,25 @@ def open_image(file: Path) -> Any:
         raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
 
 
+def look_at(file: Path) -> Any:
+    """Open an image for its header and values alone, which is all that checks ask for.
+
+    Raises
+    ------
+    InputError
+        As :func:`open_image`.
+    """
+    check_fetched(file)
+    volume = open_volume(file) if form_of(file) is None else None
+    if volume is None:
+        return open_image(file)
+    try:
+        check_header(volume, file)
+    except DataError as error:
+        raise InputError(str(error)) from error
+    return volume
+
+
 def check_real(image: Any, file: Path) -> None:
     """Check that voxels hold real numbers; the imaginary part of others would be lost.
 
@@ -188,7 +209,7 @@ def read_header(file: Path) -> Header:
 @lru_cache(maxsize=1 << 14)
 def _read_header(file: Path, _changed: int, _size: int) -> Header:
     """Read a header once, and again when its file changes."""
-    image = open_image(file)
+    image = look_at(file)
     shape = tuple(int(n) for n in image.shape)
     if len(shape) != 4 or shape[3] < 2:
         raise InputError(NOT_4D.format(file=file, shape=shape))
@@ -211,7 +232,25 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
     InputError
         If it is not three-dimensional, cannot be read, is empty or holds infinite values.
     """
-    image = open_image(file)
+    check_fetched(file)
+    try:
+        state = file.stat()
+    except OSError:
+        return _read_mask(file)
+    packed, grid = _packed_mask(file, state.st_mtime_ns, state.st_size)
+    n = int(np.prod(grid.shape))
+    return np.unpackbits(packed, count=n).view(np.bool_).reshape(grid.shape), grid
+
+
+@lru_cache(maxsize=128)
+def _packed_mask(file: Path, _changed: int, _size: int) -> tuple[npt.NDArray[np.uint8], Grid]:
+    """Read a mask once, and again when its file changes: several checks of a run ask for it."""
+    inside, grid = _read_mask(file)
+    return np.packbits(inside), grid
+
+
+def _read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
+    image = look_at(file)
     if len(image.shape) != 3:
         raise InputError(NOT_3D.format(file=file, shape=tuple(image.shape)))
     check_real(image, file)
@@ -305,7 +344,7 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
         If the file is cut short or corrupt, holds NaN or infinite values, is zero in the whole
         mask (in one volume or all), does not vary, or holds more volumes than its header says.
     """
-    image = open_image(file)
+    image = look_at(file)
     if form_of(file) is not None:
         rows = np.asarray(image.dataobj)[inside].T
         return Values(_check_columns(file, rows), _check_behind(file, bytes_behind(file)))
@@ -367,7 +406,7 @@ def bytes_behind(file: Path) -> int:
 def _end_of(file: Path) -> tuple[int, int, int]:
     """Return where values end by the header, and how many volumes of how many bytes there are."""
     if form_of(file) is None:
-        image: Any = nib.load(file)
+        image: Any = look_at(file)
         (first, *others), dtype = image.shape[::-1], image.dataobj.dtype
         start = image.dataobj.offset
     else:  # the fixed part alone: to parse what columns are takes a second

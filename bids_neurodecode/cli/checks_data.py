@@ -31,7 +31,7 @@ from bids_neurodecode.systems.protocol import (
     choose_split,
 )
 from bids_neurodecode.systems.steps.own_features import check_own_features, has_frames
-from bids_neurodecode.workflow.files import common_mask
+from bids_neurodecode.workflow.files import NO_COMMON_VOXEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,8 +142,7 @@ def check_design(
     _check_system(person, config.system)
     check_space(person, config)
     try:
-        if len({run.mask for run in person.runs}) > 1:
-            common_mask(person.runs)
+        _check_masks(person)
     except DataError as error:
         raise InputError(str(error)) from error
     for run in person.runs:
@@ -172,6 +171,15 @@ def check_design(
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
     return notes
+
+
+def _check_masks(person: ParticipantInput) -> None:
+    """Check that the masks of the runs have a voxel in common, as :func:`common_mask` asks."""
+    masks = dict.fromkeys(run.mask for run in person.runs)
+    if len(masks) > 1:
+        shared = np.logical_and.reduce([read_mask(mask)[0] for mask in masks])
+        if not shared.any():
+            raise DataError(NO_COMMON_VOXEL.format(n=len(person.runs), file=person.runs[0].mask))
 
 
 def _check_differ(person: ParticipantInput) -> None:
@@ -301,16 +309,16 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
         If they cannot, or a fold has nothing to tell its images from, or too few training trials.
     """
     from bids_neurodecode.models.dual import LEAST_ROWS
-    from bids_neurodecode.systems.linear import candidate_stimuli
+    from bids_neurodecode.systems.linear import candidates_of
     from bids_neurodecode.systems.pooling import ONE_CANDIDATE
 
     if config.split.by == 'cluster':
         check_clusters(table, config.split)
         return
     split, _ = choose_split(table, config.split, config.seed)
+    stimuli = split.table['stimulus'].astype(str).to_numpy(dtype=object)
     for number, fold in enumerate(split):
-        train, test = (split.table.take(rows) for rows in (fold.train, fold.test))
-        if len(candidate_stimuli(train, test)[0]) < 2:
+        if len(candidates_of(stimuli[fold.train], stimuli[fold.test])[0]) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
     if config.system == 'encoding' or config.reconstruction.generator == 'none':
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -129,9 +129,19 @@ def candidate_stimuli(train: pd.DataFrame, test: pd.DataFrame) -> tuple[tuple[st
     train, test
         Tables of the samples of a fold.
     """
-    seen = dict.fromkeys(train['stimulus'].astype(str))
-    tested = dict.fromkeys(test['stimulus'].astype(str))
-    if tested.keys() <= seen.keys():
+    return candidates_of(train['stimulus'].astype(str), test['stimulus'].astype(str))
+
+
+def candidates_of(train: Iterable[str], test: Iterable[str]) -> tuple[tuple[str, ...], bool]:
+    """Return what :func:`candidate_stimuli` does, of the stimuli of the samples of a fold.
+
+    Parameters
+    ----------
+    train, test
+        The stimulus of each sample.
+    """
+    seen, tested = set(train), set(test)
+    if tested <= seen:
         return tuple(sorted(seen)), True
     return tuple(sorted(tested)), False
 
