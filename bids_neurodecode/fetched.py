@@ -78,6 +78,33 @@ def check_size(file: Path, most: float) -> None:
         raise InputError(TOO_LARGE.format(file=file, size=size, most=most))
 
 
+def read_fetched(file: Path, most: float) -> bytes:
+    """Read a whole file that is itself; as :func:`check_fetched` and :func:`check_size`, but once.
+
+    Parameters
+    ----------
+    file
+        That is read.
+    most
+        Gigabytes that it may hold.
+
+    Raises
+    ------
+    InputError
+        If it was not fetched, is too large, or would be read without end.
+    OSError
+        If it cannot be read.
+    """
+    facts = facts_of(file)
+    if facts is None or not stat.S_ISREG(facts.st_mode) or facts.st_size > most * 1e9:
+        check_fetched(file)
+        check_size(file, most)
+    content = file.read_bytes()
+    if len(content) <= _LONGEST and _told_by(content) is not None:
+        check_fetched(file)
+    return content
+
+
 def facts_of(file: Path) -> os.stat_result | None:
     """Return what the file system says of a file, asked once; None where it is not there.
 

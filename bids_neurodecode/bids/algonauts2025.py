@@ -147,9 +147,9 @@ def _participant(request: Request, label: str, files: Mapping[str, Path]) -> Par
 
 
 def _shown(run: RunInput) -> list[str]:
-    from bids_neurodecode.bids.timing import read_table, stimulus_names
+    from bids_neurodecode.bids.timing import stimuli_of
 
-    return list(dict.fromkeys(stimulus_names(read_table(run.events), run.events)))
+    return list(dict.fromkeys(stimuli_of(run.events)))
 
 
 def _episodes(file: Path) -> dict[str, npt.NDArray[np.float32]]:

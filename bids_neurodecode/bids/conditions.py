@@ -150,11 +150,11 @@ class ConditionReader(EventsReader):
                 'onset': table['onset'],
                 'duration': self._durations(rows),
                 'trial_type': table['trial_type'],
+                **self._parts(rows),
             },
             index=table.index,
             dtype='string',
         )
-        self._add_parts(shown, rows)
         shown = shown[wanted]
         onset = to_numbers(shown, 'onset', file)
         # what lasts n/a or 0 s is an impulse

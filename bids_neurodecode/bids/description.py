@@ -11,7 +11,7 @@ from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.bids.filters import QUERIES
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.fetched import check_fetched, check_size, stand_in
+from bids_neurodecode.fetched import check_fetched, read_fetched, stand_in
 from bids_neurodecode.text import did_you_mean, one_line
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
@@ -84,8 +84,6 @@ def read_json(file: Path) -> dict[str, Any]:
     InputError
         If the file cannot be read, was not fetched, or holds something else.
     """
-    check_fetched(file)
-    check_size(file, LARGEST_GB)
     twice: list[str] = []
 
     def note_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -95,7 +93,8 @@ def read_json(file: Path) -> dict[str, Any]:
         return values
 
     try:
-        content = json.loads(file.read_text('utf-8-sig'), object_pairs_hook=note_twice)
+        text = read_fetched(file, LARGEST_GB).decode('utf-8-sig')
+        content = json.loads(text, object_pairs_hook=note_twice)
     except (OSError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error

@@ -8,7 +8,7 @@ from string import Formatter
 
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.stimuli import FILMS, IMAGES
-from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.bids.timing import stimuli_of
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.stimuli.tables import is_table
 
@@ -48,7 +48,7 @@ def film_features(runs: Sequence[RunInput], folder: Path, template: str | None) 
     """
     found: dict[str, Path] = {}
     for run in runs:
-        for name in dict.fromkeys(stimulus_names(read_table(run.events), run.events)):
+        for name in dict.fromkeys(stimuli_of(run.events)):
             file = _table_of(name, run.entities, folder, template)
             if file is None:
                 continue

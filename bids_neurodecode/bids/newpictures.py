@@ -21,7 +21,7 @@ from bids_neurodecode.bids.stimuli import (
     paradigm_of,
     resolve_stimulus,
 )
-from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.bids.timing import stimuli_of
 from bids_neurodecode.errors import InputError
 
 NO_EVENTS = (
@@ -198,7 +198,7 @@ def _pictures(runs: Sequence[EventsInput], folder: Path, label: str, task: str) 
     """Resolve and open every image of the runs once; names sorted."""
     seen: dict[str, Path] = {}
     for run in runs:
-        for name in stimulus_names(read_table(run.events), run.events):
+        for name in stimuli_of(run.events):
             seen.setdefault(name, run.events)
     for name, events in seen.items():
         file = resolve_stimulus(name, folder, events)

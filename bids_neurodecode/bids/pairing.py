@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,15 @@ class Candidates:
     made_dir: Path | None = None
     """Where masks are made that the derivatives lack."""
 
+    sidecars_read: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    """What sidecars say, each read once a participant: one may be of all runs."""
+
+    def sidecar(self, file: Path) -> Mapping[str, Any]:
+        """Return what a sidecar says."""
+        if file not in self.sidecars_read:
+            self.sidecars_read[file] = read_json(file)
+        return self.sidecars_read[file]
+
     def of(self, label: str) -> Candidates:
         """Keep what may belong to one participant: their files, and those of no one alone."""
 
@@ -175,6 +184,7 @@ class Candidates:
             sidecars={name: own(f'sidecar {name}') for name in self.sidecars},
             events=own('events'),
             raw_sidecars=own('raw sidecar'),
+            sidecars_read={},
         )
 
     @cached_property
@@ -259,7 +269,7 @@ def pair_run(
     bold, name = series.path, series.derivative
     header = read_header(bold)
     repetition_time, note = _repetition_time(series, files, header.repetition_time)
-    start_time = start_time_of(series.path, repetition_time)
+    start_time = start_time_of(series.path, repetition_time, files.sidecar)
     mask, mask_source, note_on_mask = _find_mask(series, files, header.grid)
     confounds, owner, note_on_confounds = _find_confounds(series, files, need_confounds)
     if confounds is not None:
@@ -426,7 +436,7 @@ def _repetition_time(series: Series, files: Candidates, header: float | None) ->
         (root, files.sidecars_near(series, series.derivative)),
         (files.bids_dir, files.sidecars_near(series)),
     ):
-        found = _sidecar_time(series, folder, candidates)
+        found = _sidecar_time(series, folder, candidates, files)
         if found is not None:
             said.append(found)
     note = ''
@@ -470,7 +480,9 @@ def _thousandfold(a: float, b: float) -> bool:
     return bool(np.isclose(max(a, b), 1000 * min(a, b), rtol=TR_TOLERANCE))
 
 
-def start_time_of(path: Path, repetition_time: float) -> float:
+def start_time_of(
+    path: Path, repetition_time: float, read: Callable[[Path], Mapping[str, Any]] = read_json
+) -> float:
     """Return the ``StartTime`` (s) of a series' own sidecar; 0 where it gives none.
 
     Slice-timing correction moves all slices to one moment of the volume (half a repetition time
@@ -482,6 +494,8 @@ def start_time_of(path: Path, repetition_time: float) -> float:
         Of the series.
     repetition_time
         Seconds.
+    read
+        Returns what a sidecar says.
 
     Raises
     ------
@@ -490,7 +504,7 @@ def start_time_of(path: Path, repetition_time: float) -> float:
     """
     file = sidecar_of(path)
     check_fetched(file)
-    value = read_json(file).get('StartTime', 0.0) if file.exists() else 0.0
+    value = read(file).get('StartTime', 0.0) if file.exists() else 0.0
     longest = repetition_time + TR_TOLERANCE
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= longest:
         raise InputError(BAD_START.format(file=file, value=value, longest=repetition_time))
@@ -498,7 +512,7 @@ def start_time_of(path: Path, repetition_time: float) -> float:
 
 
 def _sidecar_time(
-    series: Series, root: Path, candidates: Sequence[Path]
+    series: Series, root: Path, candidates: Sequence[Path], files: Candidates
 ) -> tuple[str, float] | None:
     """Return the repetition time that the nearest sidecar with one gives, and its name."""
     own = parse_entities(series.path)
@@ -517,7 +531,7 @@ def _sidecar_time(
         file = nearest(series.path, root, _most_alike(able, own))
         if file is None:
             return None
-        value = read_json(file).get('RepetitionTime')
+        value = files.sidecar(file).get('RepetitionTime')
         if value is not None:
             a_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not a_number or not 0 < value < LONGEST_TR:

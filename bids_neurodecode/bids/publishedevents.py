@@ -25,9 +25,11 @@ from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
 from bids_neurodecode.bids.timing import (
     NO_COLUMN,
     NO_STIM_FILE,
+    TextTable,
     check_timing,
     numbers_of,
     read_table,
+    shown_names,
     stimulus_names,
     texts_of,
 )
@@ -203,12 +205,7 @@ class EventsReader:
             if self.settings.stimulus is None and self.settings.stimulus_column is None:
                 self._columns[task], note = Columns(tables, self.folder).choose()
                 self._said += [note] if note else []
-            named = {
-                name
-                for rows in timed
-                for name in set(texts_of(self._names(rows)))
-                if name is not None
-            }
+            named = {name for rows in timed for name in set(self._names(rows)) if name is not None}
             self._with_extension[task] = 2 * sum(map(has_extension, named)) >= len(named)
 
     def names(self, file: Path, entities: Mapping[str, str]) -> list[str]:
@@ -229,7 +226,7 @@ class EventsReader:
         self.choose({file: entities})
         rows = self._read(file, entities)
         shown = self._files(self._names(rows), rows)
-        return list(dict.fromkeys(stimulus_names(rows.table.assign(stim_file=shown), file)))
+        return list(dict.fromkeys(shown_names(shown, file)))
 
     def all_there(self, file: Path, entities: Mapping[str, str]) -> bool:
         """Whether all that events name lies in the folder.
@@ -278,27 +275,23 @@ class EventsReader:
         else:
             rows = self._timed(file, entities)
             table = rows.table
-        shown = pd.DataFrame(
-            {
-                'onset': table['onset'],
-                'duration': self._durations(rows),
-                'stim_file': self._files(self._names(rows), rows),
-            },
-            index=table.index,
-            dtype='string',
-        )
-        stimulus_names(shown, file)
+        columns = {
+            'onset': texts_of(table['onset']),
+            'duration': self._durations(rows),
+            'stim_file': self._files(self._names(rows), rows),
+        }
+        shown_names(columns['stim_file'], file)
         if 'trial_type' in table.columns:
-            shown['trial_type'] = table['trial_type']
-        self._add_parts(shown, rows)
+            columns['trial_type'] = texts_of(table['trial_type'])
+        shown = TextTable({**columns, **self._parts(rows)}, table.index.tolist())
         shown = self._in_films(shown, rows, length, repetition_time)
         check_timing(shown, file, length=length, slack=repetition_time)
-        lasting = numbers_of(texts_of(shown['duration']))
+        lasting = numbers_of(shown.columns['duration'])
         self._impulses += int((lasting[_kinds(shown)[1]] == 0).sum())
         if file != self.dataset and _same(shown, table):
             return Shown(file, file)
         stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
-        made = keep_table(self.made_dir, f'{stem}_events.tsv', shown, self.dataset)
+        made = keep_table(self.made_dir, f'{stem}_events.tsv', shown.frame(), self.dataset)
         return Shown(made, None if file == self.dataset else file)
 
     def of_betas(self, file: Path) -> Path:
@@ -347,19 +340,19 @@ class EventsReader:
         """Return the column that names what was shown in runs of this task, where one does."""
         return self._columns.get(rows.entities.get('task', ''))
 
-    def _names(self, rows: Rows) -> pd.Series[str]:
-        """Return what each row names, as it is written; missing in rows that are left out."""
+    def _names(self, rows: Rows) -> list[str | None]:
+        """Return what each row names, as it is written; None in rows that are left out."""
         if self.settings.stimulus is not None:
-            names = rows.fill_in(self.settings.stimulus)
+            names = texts_of(rows.fill_in(self.settings.stimulus))
         elif (column := self._column(rows)) in rows.table.columns:
-            names = rows.table[column].copy()
+            names = texts_of(rows.table[column])
         elif column in {None, 'stim_file'}:
             raise InputError(NO_STIM_FILE.format(file=rows.file, also=''))
         else:
             columns = ', '.join(rows.table.columns)
             raise InputError(NO_SUCH_COLUMN.format(file=rows.file, column=column, columns=columns))
         for hits in rows.matching(self.settings.exclude, EXCLUDE).values():
-            names[hits] = None
+            names = [None if hit else name for name, hit in zip(names, hits, strict=True)]
         return names
 
     def _leave_out(self, rows: Rows, counted: BoolArray) -> BoolArray:
@@ -371,23 +364,21 @@ class EventsReader:
             excluded |= hits
         return excluded
 
-    def _files(self, names: pd.Series[str], rows: Rows) -> pd.Series[str]:
-        """Return the file that each row shows, relative to the folder; missing where nothing."""
+    def _files(self, names: list[str | None], rows: Rows) -> list[str | None]:
+        """Return the file that each row shows, relative to the folder; None where nothing."""
         column = self._column(rows) if self.settings.stimulus is None else None
         published = column == 'stim_file'
         excluded = self._leave_out(rows, np.ones(len(rows.table), dtype=bool))
         label = column or 'events.stimulus'
-        texts = texts_of(names)
-        empty = sum(name is None for name, out in zip(texts, excluded, strict=True) if not out)
+        empty = sum(name is None for name, out in zip(names, excluded, strict=True) if not out)
         if empty and not published:
             why = f'{label} is n/a' if column else 'a value of events.stimulus is n/a'
             self._nothing[why] += empty
         files: dict[str, str | None] = {}
         named = self._with_extension.get(rows.entities.get('task', ''), True)
-        for name, n in Counter(name for name in texts if name is not None).items():
+        for name, n in Counter(name for name in names if name is not None).items():
             files[name] = self._file(name, n, label, rows.file, strict=published, extensions=named)
-        found = [None if name is None else files[name] for name in texts]
-        return pd.Series(found, index=names.index, dtype='string')
+        return [None if name is None else files[name] for name in names]
 
     def _file(
         self, name: str, n: int, label: str, file: Path, *, strict: bool, extensions: bool
@@ -424,34 +415,33 @@ class EventsReader:
         self._nothing[f'{label} is {name!r}, which is no file while most values are'] += n
         return None
 
-    def _durations(self, rows: Rows) -> pd.Series[str] | str | None:
-        given = self.settings.duration
+    def _durations(self, rows: Rows) -> list[str | None]:
+        given, n = self.settings.duration, len(rows.table)
         if given is None:
-            return rows.table['duration'] if 'duration' in rows.table.columns else None
+            known = 'duration' in rows.table.columns
+            return texts_of(rows.table['duration']) if known else [None] * n
         if isinstance(given, str) and not NUMBER.match(given):
-            return rows.column(given, 'events.duration')
-        return f'{float(given):g}'
+            return texts_of(rows.column(given, 'events.duration'))
+        return [f'{float(given):g}'] * n
 
     def _table_of(self, film: str, entities: Mapping[str, str]) -> Path | None:
         """Return the table of features of a film, by the setting ``features.table``."""
         found = features_of_films([film], entities, self.folder.path, self.features)
         return found.get(film)
 
-    def _add_parts(self, shown: pd.DataFrame, rows: Rows) -> None:
-        """Add the part of each row: as the settings say, else as the events do."""
+    def _parts(self, rows: Rows) -> dict[str, list[str | None]]:
+        """Return the part of each row: as the settings say, else as the events do."""
         if self.parts.get('test'):
-            shown['part'] = rows.parts(self.parts)
-            return
-        for name in ('part', 'protocol'):
-            if name in rows.table.columns:
-                shown[name] = rows.table[name]
+            return {'part': texts_of(rows.parts(self.parts))}
+        given = (name for name in ('part', 'protocol') if name in rows.table.columns)
+        return {name: texts_of(rows.table[name]) for name in given}
 
     def _in_films(
-        self, shown: pd.DataFrame, rows: Rows, length: float, repetition_time: float
-    ) -> pd.DataFrame:
+        self, shown: TextTable, rows: Rows, length: float, repetition_time: float
+    ) -> TextTable:
         """Bring rows that show films to one a presentation; images need a duration."""
         films, pictures = _kinds(shown)
-        durations = texts_of(shown['duration'])
+        durations = shown.columns['duration']
         if pictures.any() and all(durations[i] is None for i in np.flatnonzero(pictures)):
             why = 'duration is n/a' if 'duration' in rows.table.columns else 'no column duration'
             raise InputError(NO_DURATIONS.format(file=rows.file, why=why))
@@ -459,14 +449,15 @@ class EventsReader:
             return shown  # of both: refused where the paradigm is told
         given = self.settings.film_onset
         if given == 'continue':
-            self._check_before(str(shown.loc[films, 'stim_file'].iloc[0]), rows)
+            first = shown.columns['stim_file'][int(np.flatnonzero(films)[0])]
+            self._check_before(str(first), rows)
         if given is None and 'film_onset' in rows.table.columns:
             given = 'film_onset'
         column = None
         if isinstance(given, str) and given != 'continue' and not NUMBER.match(given):
             column = rows.column(given, 'events.film_onset')
         presentations, notes = film_rows(
-            shown,
+            shown.frame(),
             self.folder.path,
             rows.file,
             length=length,
@@ -482,7 +473,7 @@ class EventsReader:
             for film, seconds in zip(presentations['stim_file'], lasting, strict=True):
                 if pd.notna(film) and pd.notna(seconds):
                     self._from_start.setdefault(str(film), []).append(float(seconds))
-        return presentations
+        return TextTable.of(presentations)
 
     def _check_before(self, film: str, rows: Rows) -> None:
         """Check that the run before was read, unless each run shows a film of its own."""
@@ -531,25 +522,24 @@ def _looks_like_file(name: str) -> bool:
     return has_extension(name) or '/' in name or (suffix.isalpha() and 2 <= len(suffix) <= 5)
 
 
-def _kinds(shown: pd.DataFrame) -> tuple[BoolArray, BoolArray]:
+def _kinds(shown: TextTable) -> tuple[BoolArray, BoolArray]:
     """Return which rows show films, and which show images."""
     # a row each time the file is shown: its name is taken apart once
-    rows = texts_of(shown['stim_file'])
+    rows = shown.columns['stim_file']
     moving = {x for x in set(rows) if x and PurePosixPath(x).suffix.lower() in MOVING}
     films = np.array([x in moving for x in rows], dtype=np.bool_)
     return films, np.array([x is not None for x in rows], dtype=np.bool_) & ~films
 
 
-def _same(shown: pd.DataFrame, table: pd.DataFrame) -> bool:
+def _same(shown: TextTable, table: pd.DataFrame) -> bool:
     """Whether the published table says what the made one does, wherever something is shown."""
-    if len(shown) != len(table) or not set(shown.columns) <= set(table.columns):
+    if len(shown.rows) != len(table) or not set(shown.columns) <= set(table.columns):
         return False
-    # as lists: how a column stores its text depends on the version of pandas
-    rows = [name is not None for name in texts_of(shown['stim_file'])]
+    rows = [name is not None for name in shown.columns['stim_file']]
     if [name is not None for name in texts_of(table['stim_file'])] != rows:
         return False
     return all(
         [x for x, row in zip(texts_of(table[name]), rows, strict=True) if row]
-        == [x for x, row in zip(texts_of(shown[name]), rows, strict=True) if row]
-        for name in shown.columns
+        == [x for x, row in zip(made, rows, strict=True) if row]
+        for name, made in shown.columns.items()
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.rows import Rows, parts_of
-from bids_neurodecode.bids.timing import read_table
+from bids_neurodecode.bids.timing import read_table, texts_of
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.stimuli import films
 from bids_neurodecode.tables import to_numbers
@@ -59,20 +60,36 @@ def shown_rows(file: Path) -> pd.DataFrame:
         If the table cannot be read, or an onset or a duration is not a number.
     """
     events = read_table(file)
+    rows, times = _in_order(events, file)
+    return events.iloc[rows].assign(**times)
+
+
+def _in_order(
+    events: pd.DataFrame, file: Path
+) -> tuple[npt.NDArray[np.intp], dict[str, npt.NDArray[np.float64]]]:
+    """Return which rows show a stimulus, in chronological order, and their times (s)."""
     column = shown_column(events)
-    shown = events[events[column].notna()] if column in events else events[:0]
-    if shown.empty:
+    names = texts_of(events[column]) if column in events.columns else []
+    shown = np.array([row for row, name in enumerate(names) if name is not None], dtype=np.intp)
+    if not shown.size:
         raise DataError(NO_TRIALS.format(file=file))
-    times = {name: to_numbers(shown, name, file) for name in ('onset', 'duration')}
     # rows that show nothing may hold anything: they are not sorted with the others
-    if 'film_onset' in shown.columns:
-        times['film_onset'] = to_numbers(shown, 'film_onset', file)
-    return shown.assign(**times).sort_values('onset', kind='stable')
+    wanted = ('onset', 'duration', *({'film_onset'} & set(events.columns)))
+    rows = events.iloc[shown]
+    times = {name: to_numbers(rows, name, file) for name in wanted}
+    order = np.argsort(times['onset'], kind='stable')
+    return shown[order], {name: values[order] for name, values in times.items()}
 
 
 def shown_column(events: pd.DataFrame) -> str:
     """Return the column that says what a row shows: a stimulus, else a condition."""
     return 'stim_file' if 'stim_file' in events.columns else 'trial_type'
+
+
+def _at(events: pd.DataFrame, column: str, rows: npt.NDArray[np.intp]) -> list[Any]:
+    """Return the values of a column in some rows."""
+    values = events[column].tolist()
+    return [values[row] for row in rows]
 
 
 def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
@@ -97,28 +114,33 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     DataError
         If a run shows no stimulus.
     """
-    parts = []
+    # gathered in lists: a table of each run would take longer than all else that is done with it
+    parts: list[dict[str, list[Any]]] = []
     for number, run in enumerate(runs):
-        shown = shown_rows(run.events)
-        column = shown_column(shown)
-        stimulus = shown[column].astype(str).to_numpy()
-        given = {x: shown[x].to_numpy() for x in ('part', 'protocol') if x in shown.columns}
-        kind = shown['trial_type'] if 'trial_type' in shown.columns else shown[column]
+        events = read_table(run.events)
+        rows, times = _in_order(events, run.events)
+        n = len(rows)
+        stimulus = _at(events, shown_column(events), rows)
+        kinds = _at(events, 'trial_type', rows) if 'trial_type' in events.columns else stimulus
+        given = {x: _at(events, x, rows) for x in ('part', 'protocol') if x in events.columns}
         parts.append(
-            pd.DataFrame(
-                {
-                    'onset': shown['onset'].to_numpy(),
-                    'duration': shown['duration'].to_numpy(),
-                    'stimulus': stimulus,
-                    'trial_type': kind.fillna('n/a').astype(str).to_numpy(),
-                    'run': number,
-                    'run_label': run.label,
-                    'session': run.entities.get('ses', '1'),
-                    **given,
-                }
-            )
+            {
+                'onset': times['onset'].tolist(),
+                'duration': times['duration'].tolist(),
+                'stimulus': stimulus,
+                'trial_type': [kind if isinstance(kind, str) else 'n/a' for kind in kinds],
+                'run': [number] * n,
+                'run_label': [run.label] * n,
+                'session': [run.entities.get('ses', '1')] * n,
+                **given,
+            }
         )
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.DataFrame(
+        {
+            name: [x for part in parts for x in part.get(name, [np.nan] * len(part['run']))]
+            for name in dict.fromkeys(name for part in parts for name in part)
+        }
+    )
     table['repeat'] = table.groupby('stimulus').cumcount()
     return table
 

@@ -18,7 +18,7 @@ from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import Grid, check_values
-from bids_neurodecode.bids.timing import check_timing
+from bids_neurodecode.bids.timing import TextTable, check_timing
 from bids_neurodecode.errors import ArgumentsError, InputError
 
 
@@ -389,10 +389,10 @@ def test_timing_is_accepted_exactly_when_events_fit(onsets, duration):
     gaps = np.diff(sorted(onsets))
     fits = fits and bool((gaps >= duration - 0.02).all())
     if fits:
-        check_timing(table, 'e.tsv', length=80, slack=2)
+        check_timing(TextTable.of(table), 'e.tsv', length=80, slack=2)
     else:
         with pytest.raises(InputError, match=r'overlap|lasts until'):
-            check_timing(table, 'e.tsv', length=80, slack=2)
+            check_timing(TextTable.of(table), 'e.tsv', length=80, slack=2)
 
 
 def test_grids_that_differ_by_rounding_are_the_same():
