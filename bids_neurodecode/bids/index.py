@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -66,24 +66,28 @@ Listing = dict[str, tuple[int, list[str]]]
 """Of each folder, relative to the dataset: when it was changed (ns), and names in it."""
 
 
-class File(NamedTuple):
-    """One file: its folder, its name, and its entities by the names that pybids gives them."""
+class Folder(NamedTuple):
+    """A folder, and the files in it; ``owned``: it is that of a participant, or lies below."""
 
-    folder: Path
-    name: str
-    entities: Mapping[str, str]
+    path: Path
+    datatype: str
+    names: tuple[str, ...]
+    owned: bool
 
-    @property
-    def path(self) -> Path:
-        """Where it lies; put together when it is asked for, as most files never are."""
-        return self.folder / self.name
+    def entities(self, name: str) -> Mapping[str, str]:
+        """Return the entities of a file in it, by the names that pybids gives them."""
+        known = _known_entities(name)
+        return {**known, 'datatype': self.datatype} if self.datatype in DATATYPES else known
 
 
 @dataclass(frozen=True)
 class FileIndex:
-    """Files of a dataset, to be asked for by their entities."""
+    """Files of a dataset, to be asked for by their entities.
 
-    files: tuple[File, ...]
+    Names are taken apart when they are asked about, as most never are.
+    """
+
+    folders: tuple[Folder, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Participants whose folder cannot be read, and the one line that says so."""
 
@@ -101,16 +105,27 @@ class FileIndex:
         list of pathlib.Path
         """
         wanted = {key: _labels(key, value) for key, value in query.items()}
-        files: Iterable[File] = self.files
-        if 'suffix' in wanted:
-            files = (file for name in wanted['suffix'] for file in self._by_suffix.get(name, ()))
-        return sorted(file.path for file in files if _fits(file.entities, wanted))
+        suffixes = wanted.get('suffix', self._by_suffix)
+        found: list[tuple[tuple[str, ...], Path]] = []
+        for folder, name in (x for suffix in suffixes for x in self._by_suffix.get(suffix, ())):
+            extension = ''.join(name.partition('.')[1:])
+            if extension not in wanted.get('extension', {extension}):
+                continue
+            entities = folder.entities(name)
+            # what lies with a participant and does not say so is a stray ("Copy of sub-01_...")
+            if _fits(entities, wanted) and ('subject' in entities or not folder.owned):
+                path = folder.path / name
+                found.append((path.parts, path))
+        return [path for _, path in sorted(found)]
 
     @cached_property
-    def _by_suffix(self) -> dict[str | None, list[File]]:
-        found: dict[str | None, list[File]] = {}
-        for file in self.files:
-            found.setdefault(file.entities.get('suffix'), []).append(file)
+    def _by_suffix(self) -> dict[str | None, list[tuple[Folder, str]]]:
+        found: dict[str | None, list[tuple[Folder, str]]] = {}
+        for folder in self.folders:
+            for name in folder.names:
+                suffix = name.partition('.')[0].rpartition('_')[2]
+                key = None if '-' in suffix and _PART.match(suffix) else suffix
+                found.setdefault(key, []).append((folder, name))
         return found
 
 
@@ -169,17 +184,13 @@ def index_dataset(
         listing, unreadable = _list(folder, participants)
         if database_dir is not None and keep and not unreadable:
             write_text(kept, json.dumps(listing))
-    files: list[File] = []
+    folders: list[Folder] = []
     for where, (_, names) in listing.items():
-        datatype = where.rpartition('/')[2]
-        kind = {'datatype': datatype} if datatype in DATATYPES else {}
         # a folder that is called as a file is must not be passed over: who reads it says so
         called = (name.rstrip('/') for name in names if '.' in name or not name.endswith('/'))
-        here = folder / where
-        own = (File(here, x, {**name_entities(x), **kind}) for x in called)
-        # what lies with a participant and does not say so is a stray ("Copy of sub-01_...")
-        files += [file for file in own if not where or 'subject' in file.entities]
-    return FileIndex(tuple(files), unreadable), note
+        kind = where.rpartition('/')[2]
+        folders.append(Folder(folder / where, kind, tuple(called), owned=bool(where)))
+    return FileIndex(tuple(folders), unreadable), note
 
 
 def name_entities(name: str) -> dict[str, str]:
@@ -206,6 +217,12 @@ def name_entities(name: str) -> dict[str, str]:
     if _PART.match(suffix) is None:
         found['suffix'] = suffix
     return {**found, 'extension': dot + extension}
+
+
+@lru_cache(maxsize=1 << 15)
+def _known_entities(name: str) -> Mapping[str, str]:
+    """Take a name apart once: that of events is asked about several times."""
+    return name_entities(name)
 
 
 @cache

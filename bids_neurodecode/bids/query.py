@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,9 +38,9 @@ from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInp
 from bids_neurodecode.bids.request import Request, choose_participants, read_each
 from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
-from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.bids.timing import stimuli_of
 from bids_neurodecode.bids.trials import are_clips
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, NeurodecodeError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli.tables import is_table
 
@@ -83,13 +83,19 @@ class _Index:
                 raise InputError(index.unreadable[label])
 
 
-def find_inputs(request: Request) -> DatasetInput:
+def find_inputs(
+    request: Request, check: Callable[[ParticipantInput], Iterable[str]] | None = None
+) -> DatasetInput:
     """Find everything that one call reads, and check headers, tables and stimuli.
 
     Parameters
     ----------
     request
         What is asked for.
+    check
+        What else is asked of each participant who was found, while their tables and masks are in
+        memory; what it says, or raises, is in ``checked``. Datasets in layouts of their own leave
+        it to the caller.
 
     Returns
     -------
@@ -131,13 +137,14 @@ def find_inputs(request: Request) -> DatasetInput:
     of_each: dict[str, list[Series]] = {}
     for one in sorted(series, key=lambda s: s.order):
         of_each.setdefault(one.entities.get('sub', ''), []).append(one)
-    found, failures = read_each(
-        wanted,
-        lambda label: _participant(
-            label, of_each.get(label, []), request, files, index, joint=bool(joint)
-        ),
-        request.processes,
-    )
+
+    def read(label: str) -> tuple[ParticipantInput, tuple[str, ...] | NeurodecodeError | None]:
+        own = of_each.get(label, [])
+        person = _participant(label, own, request, files, index, joint=bool(joint))
+        return person, None if check is None else _said(check, person)
+
+    read_ones, failures = read_each(wanted, read, request.processes)
+    found = [person for person, _ in read_ones]
     if joint:
         notes.append(note_on_tasks(joint, request.tasks, found[0].task))
     notes += _describe(found)
@@ -147,7 +154,18 @@ def find_inputs(request: Request) -> DatasetInput:
         participants=tuple(found),
         failures=failures,
         notes=tuple(notes),
+        checked={person.label: said for person, said in read_ones if said is not None},
     )
+
+
+def _said(
+    check: Callable[[ParticipantInput], Iterable[str]], person: ParticipantInput
+) -> tuple[str, ...] | NeurodecodeError:
+    """Return what a check says of a participant, or the error that it raises."""
+    try:
+        return tuple(check(person))
+    except NeurodecodeError as error:
+        return error
 
 
 def own_reader(request: Request) -> Callable[[Request], DatasetInput] | None:
@@ -440,7 +458,7 @@ def _stimuli(
     """
     seen: dict[str, Path] = {}
     for run in runs:
-        for name in stimulus_names(read_table(run.events), run.events):
+        for name in stimuli_of(run.events):
             seen.setdefault(name, run.events)
     paradigm_of([name for name in seen if Path(name).suffix], runs[0].entities['task'])
     for name, events in seen.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from bids_neurodecode.bids.entities import natural_key
+from bids_neurodecode.errors import NeurodecodeError
 
 Paradigm = Literal['images', 'movie', 'conditions']
 Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts', 'algonauts2025']
@@ -170,6 +171,8 @@ class DatasetInput:
     """What was found and why it was chosen, one line each, for the log and the report."""
     unchanged: tuple[ParticipantInput, ...] = ()
     """Whose earlier run would come out the same: these are not among ``participants``."""
+    checked: Mapping[str, tuple[str, ...] | NeurodecodeError] = field(default_factory=dict)
+    """By label what a check made of participants while their files were at hand."""
 
     @property
     def everyone(self) -> tuple[ParticipantInput, ...]:

@@ -199,8 +199,8 @@ def side_by_side(
         If a copy was killed.
     """
     job = partial(_read_one, read)
-    n = min(processes, len(labels) // _PARTICIPANTS_A_PROCESS)
-    if n < 2 or not sys.platform.startswith('linux'):  # elsewhere libraries do not bear copies
+    n = n_copies(len(labels), processes)
+    if n < 2:
         return [job(label) for label in labels]
     _JOBS.append(job)
     context = multiprocessing.get_context('fork')
@@ -211,6 +211,21 @@ def side_by_side(
         raise MemoryError from error
     finally:
         _JOBS.pop()
+
+
+def n_copies(n_participants: int, processes: int) -> int:
+    """Return how many copies of this process read participants: one is this process itself.
+
+    Parameters
+    ----------
+    n_participants
+        How many there are.
+    processes
+        How many at most.
+    """
+    if not sys.platform.startswith('linux'):  # elsewhere libraries do not bear copies
+        return 1
+    return max(min(processes, n_participants // _PARTICIPANTS_A_PROCESS), 1)
 
 
 _JOBS: list[Callable[[str], Any]] = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bids_neurodecode.bids.description import check_raw
@@ -16,7 +17,7 @@ from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.recipes import note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
-from bids_neurodecode.bids.request import Request, all_failed, side_by_side
+from bids_neurodecode.bids.request import Request, all_failed, n_copies, side_by_side
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
 from bids_neurodecode.cli.checks_places import (
     check_machine,
@@ -31,10 +32,11 @@ from bids_neurodecode.cli.systems import check_trained
 from bids_neurodecode.cli.unchanged import set_aside
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, NeurodecodeError
 
 READ_ONCE = 'Every series was read once and checked.'
 READ_IN = 'Reading the series once took %.1f s'
+_Read = tuple[str | None, tuple[str, ...]]
 LOGGER = logging.getLogger('bids_neurodecode')
 VALIDATED = 'The schema validator found no error in {folder}.'
 NOT_VALIDATED = 'The raw dataset was not validated (--skip-bids-validation).'
@@ -80,7 +82,12 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
         new = set_aside(arguments, config, new)
         new = _validated(new, arguments) if new.participants else new
         return _keep(new, lambda person: check_trained(arguments, config, person))
-    inputs = find_inputs(request)
+    folds = arguments.level == 'full' and arguments.mode == 'train'
+
+    def design(person: ParticipantInput) -> tuple[str, ...]:
+        return check_design(person, config, hold_out=folds)
+
+    inputs = find_inputs(request, design)
     if recipe is not None:
         note = note_of(recipe, arguments.task_id, config)
         inputs = replace(inputs, notes=(note, *inputs.notes))
@@ -88,17 +95,16 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     if not inputs.participants:
         return inputs
     inputs = _validated(inputs, arguments)
-    folds = arguments.level == 'full' and arguments.mode == 'train'
+    n_processes = arguments.nprocs or n_processors()
+    known = inputs.checked
     inputs = _keep(
-        inputs,
-        lambda person: check_design(person, config, hold_out=folds),
-        arguments.nprocs or n_processors(),
+        inputs, lambda person: _told(known, design, person), 1 if known else n_processes
     )
     fetch = not arguments.dry_run
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas, fetch=fetch))
     inputs = _keep(inputs, lambda person: check_trained(arguments, config, person))
     if not arguments.writes_texts_only:
-        inputs = _with_values(inputs, config, arguments.nprocs or n_processors())
+        inputs = _with_values(inputs, config, n_processes)
         check_room(arguments, config, inputs.participants)
     return inputs
 
@@ -181,6 +187,18 @@ def _keep(
     return replace(kept, notes=(*kept.notes, *notes))
 
 
+def _told(
+    known: Mapping[str, tuple[str, ...] | NeurodecodeError],
+    check: Callable[[ParticipantInput], tuple[str, ...]],
+    person: ParticipantInput,
+) -> tuple[str, ...]:
+    """Return what a check says of a participant, which may be known since they were found."""
+    said = known.get(person.label)
+    if isinstance(said, NeurodecodeError):
+        raise said
+    return check(person) if said is None else said
+
+
 def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     """Move participants to the failures; an error if nobody is left."""
     together = {**inputs.failures, **failures}
@@ -190,31 +208,37 @@ def _without(inputs: DatasetInput, failures: dict[str, str]) -> DatasetInput:
     return replace(inputs, participants=left, failures=together)
 
 
-def _with_values(inputs: DatasetInput, config: Config, n_threads: int) -> DatasetInput:
-    """Read all series once, several at a time (decompression releases the interpreter lock)."""
-    atlas = config.atlas.given
-    runs = [
-        (person.label, run, atlas or person.paradigm == 'movie')
-        for person in inputs.participants
-        for run in person.runs
-    ]
-    percent = config.clean.scaling == 'psc'
+def _with_values(inputs: DatasetInput, config: Config, n_at_once: int) -> DatasetInput:
+    """Read all series once, several at a time."""
+    people = {person.label: person for person in inputs.participants}
+    percent, atlas = config.clean.scaling == 'psc', config.atlas.given
+
+    def read(label: str, series: Callable[..., Iterable[_Read]] = map) -> Iterable[_Read]:
+        cleaned = atlas or people[label].paradigm == 'movie'
+        return series(partial(_values, percent=percent and cleaned), people[label].runs)
+
     start = time.monotonic()
-    with ThreadPoolExecutor(max(min(n_threads, len(runs)), 1)) as pool:
-        asked = (percent and cleaned for _, _, cleaned in runs)
-        found = list(pool.map(_values, (run for _, run, _ in runs), asked))
-    failures: dict[str, str] = {}
-    for (label, _, _), (reason, _) in zip(runs, found, strict=True):
-        if reason is not None:
-            failures.setdefault(label, reason)
+    # threads wait for each other where series are small
+    if n_copies(len(people), n_at_once) == n_at_once:
+        said = side_by_side([*people], lambda label: [*read(label)], n_at_once)
+        found = {label: own or [] for label, (own, _) in zip(people, said, strict=True)}
+    else:  # decompression releases the interpreter lock
+        with ThreadPoolExecutor(n_at_once) as pool:  # all are asked for before any is awaited
+            asked = {label: read(label, pool.map) for label in people}
+            found = {label: [*own] for label, own in asked.items()}
+    failures = {
+        label: next(reason for reason, _ in own if reason is not None)
+        for label, own in found.items()
+        if any(reason is not None for reason, _ in own)
+    }
     inputs = _without(inputs, failures)
-    notes = dict.fromkeys(note for _, passed_over in found for note in passed_over)
+    notes = dict.fromkeys(x for own in found.values() for _, passed in own for x in passed)
     # not a note: notes go into the report, which is the same whenever it is made
     LOGGER.debug(READ_IN, time.monotonic() - start)
     return replace(inputs, notes=(*inputs.notes, *notes, READ_ONCE))
 
 
-def _values(run: RunInput, percent: bool) -> tuple[str | None, tuple[str, ...]]:
+def _values(run: RunInput, *, percent: bool) -> _Read:
     """Read a series; return why it cannot be used, and what is passed over in it."""
     try:
         return None, check_run_values(run, percent=percent)

@@ -480,7 +480,7 @@ def test_other_participants_folders_are_not_entered(make_dataset):
     (locked / 'func').symlink_to(locked)  # a loop
     index, note = index_dataset(data.root, ['01'])
     assert note is None
-    assert not any('sub-02' in file.name for file in index.files)
+    assert not any('sub-02' in name for folder in index.folders for name in folder.names)
     index, _ = index_dataset(data.root, ['01', '02'])
     assert index.find({'suffix': 'events', 'subject': '01'}) == sorted(
         [data.events(run='01'), data.events(run='02')]
