@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.text import did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 LOGGER = logging.getLogger('bids_neurodecode')
 WEIGHTS_VARIABLE = 'BIDS_NEURODECODE_WEIGHTS'
@@ -201,7 +204,16 @@ def load_manifest(file: Path | None = None) -> dict[str, WeightsEntry]:
     ArgumentsError
         If it cannot be read, or an entry is wrong.
     """
-    place = file or resources.files('bids_neurodecode') / 'data' / 'weights.toml'
+    return dict(_own_manifest() if file is None else _read_manifest(file))
+
+
+@functools.cache
+def _own_manifest() -> Mapping[str, WeightsEntry]:
+    """Read the package's own manifest once."""
+    return _read_manifest(resources.files('bids_neurodecode') / 'data' / 'weights.toml')
+
+
+def _read_manifest(place: Path | Traversable) -> dict[str, WeightsEntry]:
     try:
         tables = tomllib.loads(place.read_text('utf-8'))['weights']
         entries = [_entry(table) for table in tables]
