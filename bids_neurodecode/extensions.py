@@ -148,6 +148,41 @@ class System:
     large
         Takes the settings and returns the steps that hold most, whose memory is compared with
         what there is before a run.
+    scores
+        What its scores are of: responses of all voxels that it predicts (``voxels``), or what it
+        decodes from the voxels that were chosen (``decoded``). Pages say what ceilings bound, and
+        in which regions voxels lie; '' says nothing of these.
+    identified_by
+        By what its scores of identification tell stimuli apart.
+    ceiling_from
+        What a ceiling of its scores of responses takes, where there is none.
+    shuffles_pairs
+        Whether its baseline on shuffled data is trained again, once per fold.
+    titles
+        Titles of maps that are more special in its pages.
+    methods_of_images
+        Takes the settings, the generator that made images (None: as set) and the
+        ``bids_neurodecode.report.facts.Facts`` of the data (None before a run), and returns
+        further paragraphs.
+    resolved
+        Takes an :class:`Asked` and returns lines on what its settings that are ``auto`` become.
+    became
+        Takes the settings and returns, for the page, settings that may be ``auto``: name, as
+        set, and what it became.
+    together
+        Takes the participants of a call that it analyses and the
+        ``bids_neurodecode.workflow.nodes.RunSettings``, and writes down whom the steps of each can
+        compare with; None: nobody.
+    new_stimuli
+        What predict mode predicts responses to where there is no BOLD (``images``, ``films``).
+    packaged
+        Takes the settings and the folder of weights (None: the default), and returns the settings
+        (group and name) that become others where small networks are installed.
+    described
+        Takes the settings and the mode, and returns what ``--dry-run`` says otherwise, or besides.
+    networks
+        Takes the settings and returns the pretrained networks (entries of the manifest) that it
+        needs, and those of the protocol by which its images are judged.
     """
 
     name: str
@@ -166,6 +201,19 @@ class System:
     summary: str = ''
     aim: str = 'decodes from the brain responses what was shown'
     large: Callable[[Any], tuple[Any, ...]] | None = None
+    scores: Literal['voxels', 'decoded', ''] = ''
+    identified_by: str = ''
+    ceiling_from: str = 'repeated stimuli'
+    shuffles_pairs: bool = True
+    titles: Mapping[str, str] = field(default_factory=dict)
+    methods_of_images: Callable[[Any, str | None, Any], tuple[str, ...]] | None = None
+    resolved: Callable[[Asked], Iterable[str]] | None = None
+    became: Callable[[Any], Iterable[tuple[str, str, str]]] | None = None
+    together: Callable[[Any, Any], Path | None] | None = None
+    new_stimuli: Literal['images', 'films', ''] = ''
+    packaged: Callable[[Any, Path | None], Mapping[tuple[str, str], Any]] | None = None
+    described: Callable[[Any, str], Mapping[str, str]] | None = None
+    networks: Callable[[Any], tuple[list[str], list[str]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -217,6 +265,22 @@ def own_systems(paradigm: str) -> tuple[str, ...]:
     ('reconstruction', 'encoding')
     """
     return tuple(name for name, taken in OWN.items() if taken == paradigm)
+
+
+def own_defaults() -> tuple[str, ...]:
+    """Return the systems of this package that ``auto`` stands for.
+
+    Examples
+    --------
+    >>> own_defaults()
+    ('movie', 'reconstruction', 'conditions')
+    """
+    return tuple(own_systems(paradigm)[0] for paradigm in dict.fromkeys(OWN.values()))
+
+
+def own_descriptions() -> dict[str, str]:
+    """Return what each ``desc`` means that the systems of this package write."""
+    return {k: v for name in OWN for k, v in system_named(name).descriptions.items()}
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -342,6 +406,18 @@ def system_named(name: str) -> System:
         own: System = importlib.import_module(f'bids_neurodecode.systems.{name}.system').SYSTEM
         return own
     return system
+
+
+def said_by(name: str) -> System:
+    """Return a system for what pages say of it: nothing where it cannot be asked.
+
+    Responses alone are no system's, and a page is made again after a package was removed.
+    """
+    try:
+        system = None if name == 'auto' else system_named(name)
+    except ArgumentsError:
+        system = None
+    return system or System(name, (), train=lambda _: None)
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from benchmarks.house import (
     unsafe,
     wording,
 )
+from bids_neurodecode.extensions import OWN
 
 
 def test_no_modules_import_each_other():
@@ -124,9 +125,57 @@ def test_what_needs_torch_is_networks_alone():
     assert needing.isdisjoint({'models.ridge', 'models.banded', 'stimuli.features'})
 
 
+SYSTEMS_NAMED = {
+    'bids.conditions': 'events are read as conditions where that system is asked for',
+    'bids.query': 'and as images, or not, where one of images is',
+    'bids.rows': 'an entity of BIDS is called reconstruction',
+    'cli.checks_data': 'what needs neighbours or a grid is refused with the data',
+    'cli.parser': 'conditions go with --level betas: their events are read otherwise',
+    'config': 'a group of settings is called encoding',
+    'extensions': 'the table of the systems of this package',
+    'report.results': 'a record of a participant is called encoding',
+    'text': 'words that people write in the place of a name',
+}
+"""Modules outside of systems that name one, and why."""
+
+
+def systems_named(tree):
+    """Lines that name a system; two are called as what they take, and count beside "system"."""
+    shared = {name for name, paradigm in OWN.items() if name == paradigm}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and node.value in {*OWN} - shared:
+            yield node.lineno
+        elif isinstance(node, ast.Compare | ast.keyword) and 'system' in ast.unparse(node):
+            values = {x.value for x in ast.walk(node) if isinstance(x, ast.Constant)}
+            if shared & values:
+                yield node.lineno
+
+
+def test_no_module_outside_of_systems_names_one():
+    rooms = {x.removeprefix(f'{PACKAGE}.'): file for x, file in modules(ROOT).items()}
+    found = {name for name, file in rooms.items() if any(systems_named(tree_of(file)))}
+    assert {name for name in found if not name.startswith('systems.')} == {*SYSTEMS_NAMED}
+    assert len(found) > len(SYSTEMS_NAMED) + 4
+
+
+@pytest.mark.parametrize(
+    ('text', 'n'),
+    [
+        ("x = 'encoding'", 1),
+        ("x.system == 'movie'", 1),
+        ("row['system'] in {'conditions', 'auto'}", 1),
+        ("score(system='movie')", 1),
+        ("person.paradigm == 'movie'", 0),
+        ('config.encoding.bands', 0),
+    ],
+)
+def test_a_system_that_is_named_is_found(text, n):
+    assert len(list(systems_named(ast.parse(text)))) == n
+
+
 def is_step(module):
     """Whether a module of a system is one of its steps, sections or checks, or knows of these."""
-    apart = {'steps', 'report', 'workflow', 'bids', 'levels', 'system', 'checks'}
+    apart = {'steps', 'report', 'workflow', 'bids', 'levels', 'system', 'checks', 'methods'}
     return not apart.isdisjoint(module.split('.')[1:])
 
 

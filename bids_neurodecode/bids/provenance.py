@@ -20,7 +20,7 @@ from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_json, write_text, write_tsv
 from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
-from bids_neurodecode.extensions import declared
+from bids_neurodecode.extensions import declared, own_descriptions
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import form_of
 from bids_neurodecode.text import one_line
@@ -64,29 +64,12 @@ DESCRIPTIONS: Mapping[str, str] = {
     'top': 'The most reliable share of the voxels',
     'threshold': 'Voxels above a threshold of reliability, or of what the stimuli predict',
     'test': 'Of the held-out samples alone',
-    'isc': 'Voxels on whose responses participants agree',
-    'snr': 'Voxels with a high signal-to-noise ratio over participants, as published',
     'all': 'All voxels of the brain mask',
     'chosen': 'Voxels chosen by the settings',
-    'network': 'Network between the series and films, both ways',
-    'networkpredicted': 'Predicted by a trained network from the stimuli alone',
     'applied': 'A trained model applied to data that it was not trained on',
     'linearapplied': 'A trained linear model applied to data that it was not trained on',
-    'networkapplied': 'A trained network applied to data that it was not trained on',
-    'conditions': 'Conditions told apart by their responses, and how far these are apart',
-    'searchlight': 'Of searchlights, each named by the voxel in its centre',
-    'generated': 'Images made in two stages from the responses',
-    'initial': 'Image of the first stage, from the responses',
-    'final': 'Image of the second stage, from the responses',
-    'recon': 'Held-out frames of a film as reconstructed from the responses',
-    'ridge': 'Encoding model: ridge regression',
-    'banded': 'Encoding model: banded ridge regression, a penalty for each feature space',
-    'linearhead': 'Encoding model: linear head trained by gradient descent',
-    'mlp': 'Encoding model: multilayer perceptron',
-    'siren': 'Encoding model: network with sinusoidal activations',
-    'cnn': 'Encoding model: convolutional head',
-    'shared': 'Encoding model: head that participants share',
 }
+"""What a ``desc`` means that more than one system writes; each says it of its own."""
 _OF_COLUMNS = re.compile(r'_(mask|statmap|boldmap|bold)\.(?!json)')
 OF_ITS_KIND = 'Of its kind; see the sidecar of the file'
 OF_FEATURES = '{model}; feature space {space}'
@@ -335,13 +318,16 @@ def _write_descriptions(folder: Path) -> None:
 
 def _meaning(name: str) -> str:
     """Say what a ``desc`` means; a model may be followed by one of its feature spaces."""
-    known = DESCRIPTIONS.get(name) or declared('descriptions', name)
+    if name in DESCRIPTIONS:
+        return DESCRIPTIONS[name]
+    own = {**DESCRIPTIONS, **own_descriptions()}
+    known = own.get(name) or declared('descriptions', name)
     if known:
         return str(known)
-    models = sorted((key for key in DESCRIPTIONS if name.startswith(key)), key=len)
+    models = sorted((key for key in own if name.startswith(key)), key=len)
     if not models:
         return OF_ITS_KIND
-    return OF_FEATURES.format(model=DESCRIPTIONS[models[-1]], space=name[len(models[-1]) :])
+    return OF_FEATURES.format(model=own[models[-1]], space=name[len(models[-1]) :])
 
 
 def pybids_config() -> str:

@@ -6,7 +6,9 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.resolved import resolved, steps_of
 from bids_neurodecode.config import Config
+from bids_neurodecode.extensions import system_named
 from bids_neurodecode.settings.encoding import TABLE
+from bids_neurodecode.systems.steps.records import system_of
 
 DRY = 'Dry run: nothing is run and nothing is written.'
 
@@ -127,21 +129,17 @@ def _responses(config: Config, inputs: DatasetInput) -> list[str]:
 def _analysis(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[str]:
     """Say what is done with the responses."""
     verb = 'train and evaluate' if arguments.mode == 'train' else 'apply'
-    voxels = f'{config.selection.measure} ({config.selection.rule})'
-    features = _features(config, inputs)
-    if config.system == 'encoding':
-        voxels = 'all of the mask, or of the regions of an atlas'
-        features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'
-    steps = [
-        f'{verb} the system: {config.system}',
-        f'voxels: {voxels}',
-        f'held out: by {config.split.by}',
-        f'features: {features}; seed {config.seed}',
-    ]
-    shown = any(person.paradigm == 'images' for person in inputs.participants)
-    if shown and config.system in {'auto', 'reconstruction'} and arguments.mode == 'train':
-        steps.append(f'images are made by: {config.reconstruction.generator}')
+    steps = {
+        f'{verb} the system': config.system,
+        'voxels': f'{config.selection.measure} ({config.selection.rule})',
+        'held out': f'by {config.split.by}',
+        'features': _features(config, inputs),
+    }
+    for paradigm in dict.fromkeys(person.paradigm for person in inputs.participants):
+        tell = system_named(system_of(config, paradigm)).described
+        steps |= tell(config, arguments.mode) if tell else {}
+    steps['features'] += f'; seed {config.seed}'
     if config.atlas.given:
         regions = ', '.join(config.atlas.regions) or 'all regions'
-        steps.append(f'atlas: {config.atlas.said} ({regions})')
-    return steps
+        steps['atlas'] = f'{config.atlas.said} ({regions})'
+    return [f'{name}: {said}' for name, said in steps.items()]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.records import DatasetInput
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config, load_config
+from bids_neurodecode.extensions import system_named
 from bids_neurodecode.extras import has_packaged
 from bids_neurodecode.settings.base import Settings
+from bids_neurodecode.systems.steps.records import system_of
 
-EXTRACTOR = 'gabor+efficientnet-lite0'
-"""Describes images for identification."""
-BANDS = ('gabor', 'efficientnet-lite0:stage5', 'efficientnet-lite0')
-"""Feature spaces of linear encoding models."""
 GUIDE, JUDGE = 'efficientnet-lite0', 'efficientnet-lite2'
 """What describes images, and what judges reconstructions."""
-LINEAR = ('ridge', 'banded')
 NOT_INSTALLED = (
     'Images are described by Gabor energies alone: the networks of the extra "cpu-nets" are not '
     'installed (see Installation).'
@@ -48,11 +44,12 @@ def with_installed(
     images = bool(people) and all(person.paradigm == 'images' for person in people)
     if arguments.analysis_level == 'group' or not images or arguments.level != 'full':
         return config, []
-    if config.system not in {'auto', 'reconstruction', 'encoding'}:
-        return config, []
-    if arguments.models_from is not None:
+    system = system_named(system_of(config, 'images'))
+    if arguments.models_from is not None and system.scores == 'decoded':
         return _as_trained(config, arguments.models_from, inputs)
-    wanted = _encoding(config) if config.system == 'encoding' else _decoding(config, arguments)
+    if arguments.models_from is not None or system.packaged is None:
+        return config, []
+    wanted = system.packaged(config, arguments.weights_dir)
     if not wanted:
         return config, []
     if not all(has_packaged(name) for name in (GUIDE, JUDGE)):
@@ -65,43 +62,19 @@ def with_installed(
     return config, notes
 
 
-def _encoding(config: Config) -> Mapping[tuple[str, str], Any]:
-    """Linear models take any number of feature spaces; networks were tuned to what they take."""
-    if _is_set(config.encoding, 'bands') or config.encoding.model not in LINEAR:
-        return {}
-    return {('encoding', 'bands'): BANDS}
-
-
-def _decoding(config: Config, arguments: Arguments) -> Mapping[tuple[str, str], Any]:
-    from bids_neurodecode.systems.reconstruction.generation.steps.choice import metric_weights
-
-    wanted: dict[tuple[str, str], Any] = {}
-    if not _is_set(config.features, 'extractor'):
-        wanted['features', 'extractor'] = EXTRACTOR
-    protocol = config.reconstruction.protocol
-    published = metric_weights(arguments.weights_dir, protocol)
-    if not (_is_set(config.reconstruction, 'protocol') or published):
-        wanted['reconstruction', 'protocol'] = 'cpu-1'
-    return wanted
-
-
 def _as_trained(
     config: Config, models_from: Path, inputs: DatasetInput
 ) -> tuple[Config, list[str]]:
     """Describe new images as the model's were."""
     from bids_neurodecode.cli.systems import find_model
 
-    if config.system == 'encoding' or _is_set(config.features, 'extractor'):
+    if 'extractor' in config.features.model_fields_set:
         return config, []
     file = find_model(models_from, inputs.participants[0]).with_suffix('.toml')
     if not file.is_file():
         return config, []
     name = load_config(file).features.extractor
     return _changed(config, 'features', 'extractor', name), [OF_MODEL.format(value=name)]
-
-
-def _is_set(settings: Settings, name: str) -> bool:
-    return name in settings.model_fields_set
 
 
 def _changed(config: Config, group: str, name: str, value: Any) -> Config:

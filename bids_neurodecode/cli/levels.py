@@ -315,10 +315,10 @@ def run_and_watch(
 
 def costs_of(workflow: Any) -> dict[str, float]:
     """Return about how long each node takes, by the full name by which its progress is told."""
-    from bids_neurodecode.workflow.resources import cost_of
+    from bids_neurodecode.workflow.nodes import cost_of
 
     return {
-        f'{workflow.name}.{name}': cost_of(name.rsplit('.', 1)[-1])
+        f'{workflow.name}.{name}': cost_of(workflow.get_node(name))
         for name in workflow.list_node_names()
     }
 

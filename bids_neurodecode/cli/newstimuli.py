@@ -22,6 +22,7 @@ from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import models_in, no_model
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.extensions import own_defaults, system_named
 
 FOLDER = 'Responses to the {n} {what} in {folder} are predicted: there is no BOLD.'
 EVENTS = (
@@ -50,18 +51,20 @@ def find_new_stimuli(
         One line, if nobody is left.
     """
     models = arguments.models_from
-    if models is None or config.system not in {'auto', 'movie', 'encoding'}:
+    names = own_defaults() if config.system == 'auto' else (config.system,)
+    able = {each: name for name in names if (each := system_named(name).new_stimuli)}
+    if models is None or not able:
         return None
     place = None if shows_folder(request) else arguments.stimuli_dir
-    if config.system == 'encoding':
+    if 'images' in able:
         if place is None and has_bold(request):
             return None
-        return _find_for_all(request, place, models, 'encoding', _find_pictures)
+        return _find_for_all(request, place, models, able['images'], 'images', _find_pictures)
     if own_reader(request) is not None or (place is None and has_bold(request)):
         return None
     if config.system == 'auto' and not _holds_films(request, place):
         return None
-    return _find_for_all(request, place, models, 'movie', _find_films)
+    return _find_for_all(request, place, models, able['films'], 'films', _find_films)
 
 
 def _find_for_all(
@@ -69,10 +72,10 @@ def _find_for_all(
     place: Path | None,
     models: Path,
     system: str,
+    what: str,
     find: Callable[[Request, Path | None, str, str], ParticipantInput],
 ) -> DatasetInput:
     """Return what is predicted for each participant with a model, or who was asked for."""
-    what = 'images' if system == 'encoding' else 'films'
 
     def read(label: str) -> ParticipantInput:
         # without a model the task is of no use: its want is told when the model is looked for

@@ -14,6 +14,7 @@ from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import device_of, disk_needed
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
+from bids_neurodecode.extensions import said_by, system_named
 from bids_neurodecode.text import coarse
 
 ROUGH = (
@@ -35,6 +36,7 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     inputs
         Participants that will be processed; what differs between them is said of the first.
     """
+    from bids_neurodecode.cli.systems import asked_of
     from bids_neurodecode.systems.steps.records import system_of
 
     lines = []
@@ -42,47 +44,18 @@ def resolved(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     if arguments.device == 'auto':
         lines.append(f'--device: {device}')
     first = {person.paradigm: person for person in reversed(inputs.participants)}
-    viewers = sum(person.paradigm == 'movie' for person in inputs.participants)
-    for person in first.values():
+    for paradigm, person in first.items():
         system = system_of(config, person.paradigm)
         if config.system == 'auto':
             lines.append(f'system: {system} (task {person.task})')
-        if arguments.mode == 'train':
-            lines += _of_system(arguments, config, person, system, device)
-        if arguments.mode == 'train' and system == 'movie':
-            lines += _of_films(config, viewers)
+        if arguments.mode != 'train':
+            continue
+        people = [each for each in inputs.participants if each.paradigm == paradigm]
+        if (tell := system_named(system).resolved) is not None:
+            lines += tell(asked_of(arguments, config, inputs, people, {}))
+        if person.paradigm == 'images' and person.runs and person.betas_events is None:
+            lines += _of_trials(config, person, system)
     return lines
-
-
-def _of_system(
-    arguments: Arguments, config: Config, person: ParticipantInput, system: str, device: str
-) -> Iterator[str]:
-    from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
-
-    if system == 'reconstruction' and config.reconstruction.generator == 'auto':
-        choice = choose_generator(config, device, arguments.weights_dir)
-        yield f'reconstruction.generator: {choice.name}. {choice.why}'
-    if person.paradigm == 'images' and person.runs and person.betas_events is None:
-        yield from _of_trials(config, person, system)
-
-
-def _of_films(config: Config, n_viewers: int) -> Iterator[str]:
-    """Say what is held out of films, which voxels are used and which features are added."""
-    from bids_neurodecode.systems.movie.agreement import MIN_FOR_AUTO
-    from bids_neurodecode.systems.movie.steps.training import with_motion
-
-    if config.split.by == 'auto':
-        yield 'split.by: the parts that the dataset or split.test gives, else time (end of films)'
-    if config.selection.measure == 'auto':
-        measure = 'isc' if n_viewers >= MIN_FOR_AUTO else 'none (all voxels)'
-        yield (
-            f'selection.measure: {measure}; {n_viewers} participant{"s" * (n_viewers != 1)} in '
-            f'this call, isc from {MIN_FOR_AUTO} on (participants of earlier calls count too)'
-        )
-    if config.movie.banded == 'auto':
-        yield f'movie.banded: {"on" if config.movie.with_banded else "off"}'
-    if config.movie.motion == 'auto' and config.movie.with_banded:
-        yield f'movie.motion: {with_motion(config).movie.motion}'
 
 
 def _of_trials(config: Config, person: ParticipantInput, system: str) -> Iterator[str]:
@@ -102,7 +75,7 @@ def _of_trials(config: Config, person: ParticipantInput, system: str) -> Iterato
         yield f'split.by: {split.by} ({split.protocol}, {len(split.folds)} folds): {why}'
     rows = np.arange(len(table))
     training = [np.isin(rows, fold.train) for fold in split.folds]
-    if config.selection.measure == 'auto' and system == 'reconstruction':
+    if config.selection.measure == 'auto' and said_by(system).scores == 'decoded':
         repeated = all(repeats_over_runs(table[chosen]) for chosen in training)
         yield f'selection.measure: {"ncsnr" if repeated else "prediction"} (training trials only)'
     if config.betas.model == 'auto' and config.betas.precomputed is None:
@@ -127,7 +100,8 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
     from bids_neurodecode.cli.levels import plugin_of, run_settings
     from bids_neurodecode.cli.systems import find_model
     from bids_neurodecode.levels.participant import init_run_wf, workflow_name
-    from bids_neurodecode.workflow.resources import cost_of, data_size
+    from bids_neurodecode.workflow.nodes import cost_of
+    from bids_neurodecode.workflow.resources import data_size
 
     run = run_settings(arguments, config, inputs, 'dry')
     if arguments.models_from is not None:
@@ -153,7 +127,8 @@ def steps_of(arguments: Arguments, config: Config, inputs: DatasetInput) -> list
         for person in inputs.participants
     }
     seconds = [
-        cost_of(name.rsplit('.', 1)[-1]) * scale.get(name.split('.')[0], 1.0) for name in names
+        cost_of(node) * scale.get(name.split('.')[0], 1.0)
+        for name, node in zip(names, nodes, strict=True)
     ]
     width = min(n_procs, len(inputs.participants))
     time = coarse(sum(seconds) / width)

@@ -155,10 +155,10 @@ def _about(preset: str) -> str:
 
 def _weights_of(config: Config) -> str:
     """Return the pretrained weights that settings need, with their sizes where known."""
-    from bids_neurodecode.cli.weights import size_text, weights_needed
+    from bids_neurodecode.cli.weights import networks_of, size_text
     from bids_neurodecode.models.weights import find_entry
 
-    return '; '.join(f'{name}, {size_text(find_entry(name))}' for name in weights_needed(config))
+    return '; '.join(f'{name}, {size_text(find_entry(name))}' for name in networks_of(config)[0])
 
 
 def _show_preset(options: argparse.Namespace) -> None:

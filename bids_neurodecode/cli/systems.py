@@ -24,6 +24,8 @@ from bids_neurodecode.extensions import (
     OWN,
     Asked,
     find_system,
+    own_defaults,
+    own_descriptions,
     own_systems,
     system_named,
 )
@@ -149,19 +151,38 @@ def ask_systems(arguments: Arguments, config: Config, inputs: DatasetInput) -> N
         if arguments.models_from is not None:
             models = {p.label: find_model(arguments.models_from, p, name) for p in own}
         if system.check is not None:
-            system.check(
-                Asked(
-                    config=config,
-                    people=tuple(own),
-                    everyone=inputs.everyone,
-                    models=models,
-                    fits=arguments.level == 'full' and not arguments.writes_texts_only,
-                    output_dir=arguments.output_dir,
-                    weights_dir=arguments.weights_dir,
-                    device=device_of(arguments.device),
-                    where=partial(_where_set, arguments),
-                )
-            )
+            system.check(asked_of(arguments, config, inputs, own, models))
+
+
+def asked_of(
+    arguments: Arguments,
+    config: Config,
+    inputs: DatasetInput,
+    people: Sequence[ParticipantInput],
+    models: Mapping[str, Path],
+) -> Asked:
+    """Return what a run asks of a system.
+
+    Parameters
+    ----------
+    arguments, config
+        Of the call, and its settings.
+    inputs
+        What the dataset holds.
+    people, models
+        Participants of the system, and the trained model of each by label.
+    """
+    return Asked(
+        config=config,
+        people=tuple(people),
+        everyone=inputs.everyone,
+        models=models,
+        fits=arguments.level == 'full' and not arguments.writes_texts_only,
+        output_dir=arguments.output_dir,
+        weights_dir=arguments.weights_dir,
+        device=device_of(arguments.device),
+        where=partial(_where_set, arguments),
+    )
 
 
 def check_responses_alone(arguments: Arguments, inputs: DatasetInput) -> None:
@@ -288,7 +309,10 @@ def check_declarations(system: str) -> None:
     if not word or same or word in own_models():
         other = repr(same[0]) if same else 'systems of this program'
         raise ArgumentsError(SAME_MODELS.format(name=system, desc=word, other=other))
-    for table, own in (('products', PRODUCTS), ('descriptions', DESCRIPTIONS)):
+    for table, own in (
+        ('products', PRODUCTS),
+        ('descriptions', {**DESCRIPTIONS, **own_descriptions()}),
+    ):
         for key in getattr(extension, table):
             if key in own:
                 raise ArgumentsError(TAKEN.format(name=extension.name, key=key, table=table))
@@ -361,7 +385,7 @@ def no_model(folder: Path, label: str, system: str, found: Sequence[Path] = ()) 
         Those that are there.
     """
     of = 'of the same participant'
-    if system not in {own_systems(paradigm)[0] for paradigm in OWN.values()}:
+    if system not in own_defaults():
         of = f'with --system {system}'
     names = ', '.join(file.name for file in found) or 'none'
     return WHICH_MODEL.format(system=system, label=label, folder=folder, found=names, of=of)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.extensions import own_defaults, system_named
 from bids_neurodecode.extras import PACKAGED, has_packaged
 from bids_neurodecode.models.weights import (
     WEIGHTS_VARIABLE,
@@ -102,7 +104,7 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
         from bids_neurodecode.config import build_config, read_settings
 
         config = build_config(read_settings(args.preset), source=args.preset)
-        names = weights_needed(config)
+        names, judges = networks_of(config)
     print(f'folder: {folder}')
     total = missing = 0
     for entry in (manifest[name] for name in names):
@@ -124,40 +126,17 @@ def _list(args: argparse.Namespace, folder: Path) -> int:
         sizes = {'total': total, 'missing': missing}
         said = {name: _bytes_text(size) or '0 MB' for name, size in sizes.items()}
         print(TOTAL.format(n=len(names), preset=args.preset, **said))
-        if judges := [name for name in judges_of(config) if name in manifest]:
-            print(JUDGES.format(names=', '.join(judges)))
+        if known := [name for name in judges if name in manifest]:
+            print(JUDGES.format(names=', '.join(known)))
     return 0
 
 
-def weights_needed(config: Config) -> list[str]:
-    """Return the entries of the manifest that settings need, whatever is there."""
-    from bids_neurodecode.stimuli.features import WEIGHTS
-    from bids_neurodecode.systems.reconstruction.generation.steps.choice import weights_of
-
-    names: list[str] = []
-    if config.system == 'encoding':
-        names += [WEIGHTS[band] for band in config.encoding.bands if band in WEIGHTS]
-    elif config.reconstruction.generator not in {'auto', 'none'}:
-        # a recipe of one's own may also need what lies beside it
-        wanted = weights_of(config.reconstruction.generator)
-        names += [name for name in wanted if name in load_manifest()]
-    movie = config.movie
-    if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
-        names.append('vgg16')
-    return list(dict.fromkeys(names))
-
-
-def judges_of(config: Config) -> list[str]:
-    """Return the networks of the protocol by which settings let images be judged."""
-    from bids_neurodecode.evaluation.protocols import get_protocol
-
-    if (
-        config.system not in {'auto', 'reconstruction'}
-        or config.reconstruction.generator == 'none'
-    ):
-        return []
-    metrics = get_protocol(config.reconstruction.protocol).metrics
-    return list(dict.fromkeys(metric.network for metric in metrics))
+def networks_of(config: Config) -> tuple[list[str], list[str]]:
+    """Return the networks that settings need, whatever is there, and those that judge images."""
+    systems = own_defaults() if config.system == 'auto' else (config.system,)
+    told = [tell(config) for name in systems if (tell := system_named(name).networks)]
+    needed, judging = zip(*told, strict=True) if told else ((), ())
+    return [*dict.fromkeys(chain(*needed))], [*dict.fromkeys(chain(*judging))]
 
 
 def _fetch(args: argparse.Namespace, folder: Path) -> int:

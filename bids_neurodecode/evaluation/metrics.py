@@ -382,12 +382,11 @@ METRICS: dict[str, Metric] = {
 }
 """Every metric, in the order in which pages prefer them as their headline."""
 IDENTIFIED_BY = {
-    'reconstruction': 'decoded features',
-    'encoding': 'predicted responses',
     'initial': "the decoder's features",
     'final': "the decoder's features",
 }
-"""By what ``identification_...`` tells stimuli apart, by the system or by the space of images."""
+"""By what ``identification_...`` tells stimuli apart, by the space of images; systems say it
+of their own scores."""
 JUDGES = (
     *('inception_2way', 'efficientnet_lite0_2way', 'efficientnet_lite2_2way', 'mobilenetv2_2way'),
     *('alexnet5_2way', 'alexnet2_2way'),

@@ -26,7 +26,7 @@ NO_RESULTS = 'no results; run it'
 OTHER_SETTINGS = 'its results are of other settings; run it again'
 
 
-@step('report', makes=('page',), always=True, memory=lambda _: 0.9)
+@step('report', seconds=25, makes=('page',), always=True, memory=lambda _: 0.9)
 def gather_study(
     call: Call, plan_json: str, task: str, asked: str, reasons: dict[str, str]
 ) -> Mapping[str, object]:

@@ -33,7 +33,7 @@ NO_SCORES = (
 NO_COMMON_FILM = 'No film was seen by all participants (they saw: {films}).'
 
 
-@step('scores', makes=('group_metrics',), always=True, memory=lambda _: 0.4)
+@step('scores', seconds=20, makes=('group_metrics',), always=True, memory=lambda _: 0.4)
 def group_scores(call: Call, records: list[Path]) -> Mapping[str, object]:
     """Put the metrics of all participants below each other, and compare models over them.
 
@@ -92,7 +92,7 @@ def group_agreement(call: Call, records: list[Path]) -> Mapping[str, object]:
     return {'group_isc': target}
 
 
-@step('report', makes=('page',), always=True, memory=lambda _: 1.4)
+@step('report', seconds=25, makes=('page',), always=True, memory=lambda _: 1.4)
 def make_group_page(
     call: Call,
     records: list[Path],

@@ -52,7 +52,7 @@ def _within(file: Path, folder: Path) -> bool:
     return file.resolve().is_relative_to(folder.resolve())
 
 
-@step('report', makes=('page',), always=True, memory=lambda _: 0.5)
+@step('report', seconds=25, makes=('page',), always=True, memory=lambda _: 0.5)
 def make_report(call: Call, results: Path) -> Mapping[str, object]:
     """Make the page of a participant from the record of the results.
 
@@ -66,7 +66,7 @@ def make_report(call: Call, results: Path) -> Mapping[str, object]:
     return {'page': participant_report(results, call.output_dir)}
 
 
-@step('report', makes=('page',), always=True, memory=lambda _: 0.5)
+@step('report', seconds=25, makes=('page',), always=True, memory=lambda _: 0.5)
 def make_brain_page(call: Call, results: Path) -> Mapping[str, object]:
     """Make the page of the group brain from the record of its results.
 

@@ -175,7 +175,7 @@ def with_model(run: RunSettings, model: Path) -> RunSettings:
 
 
 def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> Path | None:
-    """Write down who saw films in this call, so that each can be compared with the others.
+    """Write down who is analysed in this call, where a system compares each with the others.
 
     Parameters
     ----------
@@ -184,15 +184,14 @@ def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> P
     run
         Settings of the run.
     """
-    from bids_neurodecode.systems.movie.steps.group import write_everyone
-
-    viewers = [
-        replace(person, fingerprint=fingerprint(person, run.config))
-        for person in participants
-        if system_of(run.config, person.paradigm) == 'movie' and not run.models
-    ]
-    asked = run.config.selection.measure in {'isc', 'snr'}
-    return write_everyone(viewers, run.work_dir) if len(viewers) > 1 or asked else None
+    people: dict[str, list[ParticipantInput]] = {}
+    for person in () if run.models else participants:
+        people.setdefault(system_of(run.config, person.paradigm), []).append(person)
+    for name, own in people.items():
+        if (together := system_named(name).together) is not None:
+            marked = [replace(x, fingerprint=fingerprint(x, run.config)) for x in own]
+            return together(marked, run)
+    return None
 
 
 def init_run_wf(

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.extensions import system_named
+from bids_neurodecode.extensions import said_by, system_named
 from bids_neurodecode.models.generators import shown_name
 from bids_neurodecode.report import pagehead, provisos, scores, verdicts
 from bids_neurodecode.report.boilerplate import cited, in_words, methods_of
@@ -286,9 +286,8 @@ def what_auto_became(reader: Reader) -> tuple[tuple[str, str], ...]:
     if made is not None:
         generator = config.reconstruction.generator
         rows.append(('reconstruction.generator', generator, shown_name(made.generator)))
-    if found.system == 'movie':
-        banded = 'on' if config.movie.with_banded else 'off'
-        rows.append(('movie.banded', config.movie.banded, banded))
+    if (became := said_by(found.system).became) is not None:
+        rows += became(config)
     return tuple((name, became) for name, setting, became in rows if setting == 'auto')
 
 

@@ -20,31 +20,21 @@ import jinja2
 
 from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.records import OF_RESPONSES
-from bids_neurodecode.errors import ArgumentsError, ReportError
-from bids_neurodecode.evaluation.protocols import get_protocol
+from bids_neurodecode.errors import ReportError
 from bids_neurodecode.extensions import (
-    OWN_GENERATORS,
-    find_generator,
     own_systems,
+    said_by,
     system_named,
 )
-from bids_neurodecode.models.generators import is_pipeline, read_recipe, shown_name
 from bids_neurodecode.report.facts import Facts
 from bids_neurodecode.settings.encoding import TABLE
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.records import Paradigm
     from bids_neurodecode.config import Config, RidgeSettings
-    from bids_neurodecode.models.generators import PipelineRecipe
     from bids_neurodecode.report.results import ParticipantResults
     from bids_neurodecode.spaces import Form
 
-NOT_HERE = (
-    'Images were made by the generator {name} of another package, or of a file that is not here: '
-    'it cannot be asked for its methods where this text was written.'
-)
-SMALL = {'n_steps': 50, 'guidance': 2.0, 'strength': 0.04}
-"""What the settings of the small refiner stand for where they are left out."""
 AUTHORS = 'The bids_neurodecode developers'
 TITLE = 'bids_neurodecode: a BIDS-App that relates what people see to their fMRI, both ways'
 PROGRAM = f'To cite the program: {AUTHORS}. {TITLE} (version {{version}}). Computer software.'
@@ -255,7 +245,8 @@ def methods(
         return tuple(in_nouns(text, form) for text in texts)
 
     recipe = system or config.system
-    if recipe == 'encoding' and rule is None and not config.atlas.regions:
+    of_voxels = said_by(recipe).scores == 'voxels'
+    if of_voxels and rule is None and not config.atlas.regions:
         rule = 'all voxels of the brain mask'
     fmriprep = any('fmriprep' in name.lower() for name in derivatives)
     texts = paragraphs('inputs', layout=layout, version=version, fmriprep=fmriprep, facts=facts)
@@ -332,73 +323,11 @@ def _models(
 ) -> tuple[str, ...]:
     """Return the paragraphs on what was fitted."""
     name = own_systems(paradigm)[0] if recipe == 'auto' else recipe
-    tell = system_named(name).methods
-    told = tell(config) if tell else ()
-    images = _reconstruction(config, generator, facts) if name == 'reconstruction' else ()
+    system = system_named(name)
+    told = system.methods(config) if system.methods else ()
+    of_images = system.methods_of_images
+    images = of_images(config, generator, facts) if of_images else ()
     return (*((told,) if isinstance(told, str) else told), *images)
-
-
-def _reconstruction(config: Config, generator: str | None, facts: Facts | None) -> tuple[str, ...]:
-    """Return the paragraphs on images that were made, if any were."""
-    told = config.reconstruction
-    name = generator or ('small' if told.generator == 'auto' else told.generator)
-    if name == 'none':
-        return ()
-    try:
-        foreign = find_generator(name)
-    except (
-        ArgumentsError
-    ):  # as good as not installed: a page is made again after the package broke
-        foreign = None
-    recipe = recipe_of(name) if foreign is None else None
-    if foreign is None and recipe is None and name not in OWN_GENERATORS:
-        return (NOT_HERE.format(name=shown_name(name)),)
-    first = SMALL if recipe is None else recipe.stages[0].model_dump()
-    steps = told.n_steps or first['n_steps']
-    strength = (first['strength'] or 1.0) if told.strength is None else told.strength
-    return paragraphs(
-        'reconstruction',
-        config=config,
-        name=name,
-        foreign=None if foreign is None else foreign.methods(config),
-        recipe=recipe,
-        steps=steps,
-        used=max(1, int(strength * steps)),
-        strength=strength,
-        guidance=first['guidance'] if told.guidance is None else told.guidance,
-        described_by=described_by,
-        facts=facts,
-        scored=get_protocol(told.protocol),
-    )
-
-
-def recipe_of(generator: str) -> PipelineRecipe | None:
-    """Return the recipe behind a generator; None where there is none, or its file is gone.
-
-    Parameters
-    ----------
-    generator
-        Its name, or the file of its recipe.
-    """
-    try:
-        return read_recipe(generator) if is_pipeline(generator) else None
-    except ArgumentsError:
-        return None  # a page is made again after the file was moved
-
-
-def networks_of(generator: str) -> str:
-    """Name the networks of a generator of published weights.
-
-    Examples
-    --------
-    >>> networks_of('unclip-2.1').partition(',')[0]
-    'a VDVAE (trained on ImageNet) and Stable unCLIP 2.1'
-    """
-    recipe = read_recipe(generator)
-    return (
-        f'a VDVAE (trained on ImageNet) and {recipe.title} ({recipe.source}; trained on captioned '
-        'images of the web)'
-    )
 
 
 def citation_files(texts: Sequence[str], version: str) -> dict[str, str]:

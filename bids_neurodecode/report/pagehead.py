@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bids_neurodecode.extensions import said_by
 from bids_neurodecode.report.build import Headline, Verdict
 from bids_neurodecode.report.scores import (
     ENCODED,
@@ -90,7 +91,10 @@ def make_headline(
         facts.append((f'independent {row["units"]}', f'{row["n_units"]:.0f}'))
     if n_folds is not None:
         facts.append(('folds', str(n_folds)))
-    decoded = row['system'] == 'reconstruction' and row['space'] not in {'initial', 'final'}
+    decoded = said_by(row['system']).scores == 'decoded' and row['space'] not in {
+        'initial',
+        'final',
+    }
     model = str(row['model'])
     if decoded and model == 'ridge':
         model = 'ridge regression from voxels to image features'

@@ -24,6 +24,7 @@ from bids_neurodecode.evaluation.metrics import (
 )
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import bootstrap_ci
+from bids_neurodecode.extensions import said_by
 from bids_neurodecode.report.style import (
     BLACK,
     BLUE,
@@ -80,8 +81,8 @@ def title_of(row: pd.Series[Any], *, unit: bool = False, size: bool = False) -> 
     title = metric.title
     if str(row['metric']).startswith('identification_'):
         space = str(row.get('space', '')).removesuffix('-single-trial')
-        by = IDENTIFIED_BY.get(space, IDENTIFIED_BY.get(str(row.get('system', ''))))
-        title = title if by is None else title.replace(',', f' by {by},', 1)
+        by = IDENTIFIED_BY.get(space) or said_by(str(row.get('system', ''))).identified_by
+        title = title.replace(',', f' by {by},', 1) if by else title
     pixels = float(row.get('image_size', math.nan)) if size else math.nan
     at = f' at {pixels:.0f} x {pixels:.0f} pixels' if math.isfinite(pixels) else ''
     return f'{metric.labelled(title) if unit else title}{at}'
@@ -107,8 +108,12 @@ def is_baseline(model: str) -> bool:
 def of_parts(metrics: pd.DataFrame) -> pd.Series[bool]:
     """Return which rows are about one region, or one feature space of an encoding model."""
     partition = metrics['metric'].str.startswith('variance_')
-    systems = metrics['system'].isin(['encoding', 'conditions'])
-    return systems & (metrics['space'].str.contains('/') | partition)
+    return metrics['space'].str.contains('/') | partition
+
+
+def of_decoders(metrics: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows are about what was decoded from chosen voxels."""
+    return metrics['system'].map(lambda name: said_by(name).scores == 'decoded').astype(bool)
 
 
 def of_pictures(metrics: pd.DataFrame) -> pd.Series[bool]:
@@ -156,9 +161,10 @@ def headline(metrics: pd.DataFrame) -> pd.Series[Any] | None:
         return None
     models = metrics[~metrics['model'].map(is_baseline)]
     rows: pd.DataFrame = models[models['value'].notna()]
-    encoding = 'system' in rows and (rows['system'] == 'encoding').all()
-    whole: pd.DataFrame = rows[~of_parts(rows)] if encoding else rows
-    for name in (*((ENCODED,) if encoding else ()), *HEADLINES):
+    systems = rows['system'].unique() if 'system' in rows else ()
+    of_voxels = all(said_by(name).scores == 'voxels' for name in systems)
+    whole: pd.DataFrame = rows[~of_parts(rows)]
+    for name in (*((ENCODED,) if of_voxels and len(systems) else ()), *HEADLINES):
         own: pd.DataFrame = whole[whole['metric'] == name]
         if len(own):
             return own.iloc[0]
@@ -315,9 +321,7 @@ def no_ceiling(row: pd.Series[Any], *, repeated: bool = False) -> str:
             'none is known for this score: noise ceilings bound responses, not what is decoded '
             'from them'
         )
-    if row['system'] == 'movie':
-        return 'none without other participants who saw the films'
-    return 'none without repeated stimuli'
+    return f'none without {said_by(row["system"]).ceiling_from}'
 
 
 def write_score(name: str, value: float) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from bids_neurodecode.evaluation.metrics import BASELINE, REFERENCE, REFERENCES
 from bids_neurodecode.evaluation.protocols import PROTOCOLS
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS
+from bids_neurodecode.extensions import said_by
 from bids_neurodecode.report import scores, verdicts
 from bids_neurodecode.report.build import (
     Block,
@@ -145,11 +146,12 @@ def _tables(
         yield Heading(MADE[0])
         yield from sizes_of([reader], main)
         yield score_table(metrics, main, confidence, f'{MADE[1]}{_others(final)}', sure=sure)
-    retrieved = (plain['space'] == 'images') & (plain['system'] == 'reconstruction')
+    is_decoded = scores.of_decoders(plain)
+    retrieved = (plain['space'] == 'images') & is_decoded
     decoded = plain[~retrieved]
     if len(decoded):
         title = None
-        if (decoded['system'] == 'reconstruction').all():
+        if is_decoded[~retrieved].all():
             yield Heading(DECODED[0])
             model = _main_model(decoded)
             told = DECODED[1].format(model=MODELS.get(model, model))
@@ -369,9 +371,9 @@ def _caption(
 ) -> str:
     """Say what the columns of scores are, what p is of, and why there is no ceiling."""
     protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
-    of_films = (rows['system'] == 'movie').any()
+    pairs = all(said_by(name).shuffles_pairs for name in rows['system'].unique())
     baselines = ', '.join(
-        f'{_column_of(name)}{ONE_SHUFFLE if name == SHUFFLED and not of_films else ""}'
+        f'{_column_of(name)}{ONE_SHUFFLE if name == SHUFFLED and pairs else ""}'
         for name in others
         if name.startswith(BASELINE)
     )

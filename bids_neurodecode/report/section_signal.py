@@ -16,7 +16,7 @@ import pandas as pd
 from bids_neurodecode.bids.anatomy import anatomical_image
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.maps import MAPS, MapSpec, maps_of
-from bids_neurodecode.extensions import OWN
+from bids_neurodecode.extensions import OWN, said_by
 from bids_neurodecode.report import brain
 from bids_neurodecode.report.build import Block, Fold, Table, Text, Viewer
 from bids_neurodecode.report.cortex import can_turn, surface_viewer
@@ -187,15 +187,14 @@ def _whose(results: ParticipantResults, key: str) -> str:
     """Say which betas a map of noise ceilings belongs to, and what is known of those scored."""
     if key not in CEILINGS:
         return ''
-    of_scores = key == 'noiseceiling' and results.system == 'encoding'
+    of_scores = key == 'noiseceiling' and said_by(results.system).scores == 'voxels'
     return ceiling_of(results) + (scored_ceiling_text(results) if of_scores else '')
 
 
 def _spec_of(results: ParticipantResults, key: str, spec: MapSpec) -> MapSpec:
     """Return how a map is described; of films a prediction says whose it is: there are two."""
-    if key == 'pearsonr' and results.system == 'movie':
-        return replace(spec, title='Prediction accuracy of ridge regression')
-    return spec
+    title = said_by(results.system).titles.get(key)
+    return spec if title is None else replace(spec, title=title)
 
 
 def _voxels_alone(image: nib.Nifti1Image, voxels: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -426,7 +425,7 @@ def where_text(results: ParticipantResults) -> str:
     decoded = _decoded(results)
     if decoded is not None:
         return regions_text(decoded, 'identification_2way')
-    if results.system != 'reconstruction' or 'reliable' not in maps:
+    if said_by(results.system).scores != 'decoded' or 'reliable' not in maps:
         return ''
     return _places_of(np.asarray(load_map(maps['reliable']).dataobj) > 0, labels, names)
 
@@ -509,7 +508,7 @@ def ceiling_of(results: ParticipantResults) -> str:
     if _tuned_apart(betas):
         scored = sorted({*betas.fold_models}) or [betas.model]
         said += CEILING_APART.format(scored=' and '.join(scored))
-        said += DIVIDED if results.system == 'encoding' else ''
+        said += DIVIDED if said_by(results.system).scores == 'voxels' else ''
     return f'{said}.'
 
 
@@ -528,12 +527,12 @@ def scored_ceiling_text(results: ParticipantResults) -> str:
         With its betas and voxels.
     """
     betas, voxels = results.betas, results.voxels
-    of_images = results.system in {'reconstruction', 'encoding'}
-    if betas is None or voxels is None or not of_images or not _tuned_apart(betas):
+    of = said_by(results.system).scores
+    if betas is None or voxels is None or not of or not _tuned_apart(betas):
         return ''
     if voxels.scored_ceiling is None:
         return NO_SCORED_CEILING
-    which = ALL_VOXELS if results.system == 'encoding' else CHOSEN
+    which = ALL_VOXELS if of == 'voxels' else CHOSEN
     return SCORED_CEILING.format(ceiling=100 * voxels.scored_ceiling, voxels=which)
 
 
@@ -594,7 +593,8 @@ def reliability_text(results: ParticipantResults) -> str:
         share, r = percent(n / of), (high / 100) ** 0.5
         said = RELIABILITY.format(n=n, of=of, share=share, low=low, high=high, r=r)
         # beside the map, where that stands for itself
-        return said + ('' if results.system == 'encoding' else scored_ceiling_text(results))
+        of_voxels = said_by(results.system).scores == 'voxels'
+        return said + ('' if of_voxels else scored_ceiling_text(results))
     key = next((key for key in ('ceilingr', 'isc') if key in maps), None)
     if key is None:
         return ''

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from bids_neurodecode.extensions import system_names, unknown
 from bids_neurodecode.settings.base import Settings
 
 Text = Annotated[str, Field(min_length=1)]
@@ -91,7 +92,7 @@ class StudySettings(Settings):
     """The heading of the page."""
     question: Text
     """What the study answers, in a sentence."""
-    system: Literal['movie', 'reconstruction', 'encoding', 'conditions']
+    system: str
     """Which system is run."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Nested settings that all variants share; a configuration file overrides them."""
@@ -115,6 +116,13 @@ class StudySettings(Settings):
     """What a reader should know, a sentence each."""
     published: tuple[PublishedSettings, ...] = ()
     """Published numbers."""
+
+    @field_validator('system')
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in system_names():
+            raise ValueError(unknown('system', name, system_names()))
+        return name
 
     @model_validator(mode='after')
     def _consistent(self) -> Self:

@@ -125,6 +125,12 @@ def settings_of(config: Config, *groups: str) -> str:
     return config.model_copy(update=others).model_dump_json()
 
 
+def cost_of(node: Node) -> float:
+    """Return about how long a node takes beside others; in seconds for the simulated data."""
+    made_of = getattr(node.interface, 'step', None)
+    return made_of.seconds if isinstance(made_of, Step) else 1.0
+
+
 NOBODY = ParticipantInput('', '', 'images', (), Path(), ())
 NO_DATA = DataSize(0, (0,), 0)
 NO_MAKER = 'The step {step} needs {product}, which is not given and which no step before it makes.'

@@ -191,28 +191,3 @@ def data_size(
         chosen=chosen_share(selection or SelectionSettings()),
         is_gifti=is_gifti,
     )
-
-
-COSTS = {
-    'generate': 300.0,
-    'network': 60.0,
-    'banded': 60.0,
-    'conditions': 30.0,
-    'report': 25.0,
-    'scores': 20.0,
-    'betas': 11.0,
-    'encode': 10.0,
-    'gather': 10.0,
-    'decode': 8.0,
-    'ridge': 7.0,
-    'features': 4.0,
-    'plan': 2.0,
-    'outputs': 2.0,
-    'compare': 2.0,
-}
-"""Seconds that steps took, as the median of 57 runs on two cores; others take about one."""
-
-
-def cost_of(stage: str) -> float:
-    """Return about how long a step takes beside others; in seconds for the simulated data."""
-    return COSTS.get(stage, 1.0)

@@ -281,6 +281,8 @@ class Step(Generic[P]):
     threads, memory
         What it asks for: threads at most, and GB from the size of the data (the measured peaks of
         ``docs/benchmarks.md``, rounded up).
+    seconds
+        About how long it takes beside others, in seconds for the simulated data.
     always
         Run in every call, as what it writes may have been removed.
     apart
@@ -299,6 +301,7 @@ class Step(Generic[P]):
         settings: tuple[str, ...] = (),
         threads: int = 1,
         memory: Callable[[DataSize], float] = lambda _: 0.2,
+        seconds: float = 1.0,
         always: bool = False,
         apart: Apart | None = None,
     ) -> None:
@@ -310,6 +313,7 @@ class Step(Generic[P]):
         self.settings = settings
         self.threads = threads
         self.memory = memory
+        self.seconds = seconds
         self.always = always
         self.apart = apart
         self.__doc__ = function.__doc__

@@ -181,6 +181,12 @@ def test_it_refuses_what_cannot_work_before_anything_runs(place):
     assert not (place / 'none').exists()
 
 
+def test_it_says_what_is_resolved(place):
+    result = run(place, 'dry', 'system = "contrast"\n', '--dry-run')
+    assert result.returncode == 0, result.stderr
+    assert 'compared: stimuli of 1 participants' in result.stdout
+
+
 def test_it_has_no_predict_mode(place, done):
     (done / 'sub-01' / 'models').mkdir()
     (done / 'sub-01' / 'models' / 'sub-01_task-images_model.safetensors').touch()

@@ -8,6 +8,7 @@ from bids_neurodecode.cli import installed
 from bids_neurodecode.config import build_config
 from bids_neurodecode.evaluation.protocols import get_protocol
 from bids_neurodecode.stimuli.features import networks_of
+from bids_neurodecode.systems.encoding.checks import BANDS
 
 
 def call(**changes):
@@ -40,7 +41,7 @@ def test_images_are_described_by_a_network_that_does_not_judge_them(networks):
 def test_encoding_keeps_gabor_energies_as_a_band(networks):
     given = build_config({'system': 'encoding'})
     config, _ = installed.with_installed(given, call(), people('images'))
-    assert config.encoding.bands == installed.BANDS
+    assert config.encoding.bands == BANDS
     assert config.encoding.bands[0] == 'gabor'
     assert config.features == given.features
     network = build_config({'system': 'encoding', 'encoding': {'model': 'mlp'}})

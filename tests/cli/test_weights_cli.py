@@ -8,7 +8,7 @@ import pytest
 
 from bids_neurodecode.cli import weights as cli
 from bids_neurodecode.cli.tools import main
-from bids_neurodecode.cli.weights import add_weights_parser, run_weights, weights_needed
+from bids_neurodecode.cli.weights import add_weights_parser, networks_of, run_weights
 from bids_neurodecode.config import build_config
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.generators import recipe_names
@@ -120,6 +120,6 @@ def test_what_a_preset_needs_is_listed_with_its_total(tmp_path, capsys):
     assert f'needs 3 of these, {total:,.1f} MB in all' in said
     for generator in recipe_names():
         config = build_config({'reconstruction': {'generator': generator}}, source='test')
-        needed = weights_needed(config)
+        needed = networks_of(config)[0]
         assert set(needed) <= set(load_manifest())
         assert 'vdvae-imagenet64' in needed

@@ -14,8 +14,7 @@ from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.evaluation.metrics import TRUE_TARGETS
 from bids_neurodecode.levels.group_page import write_group_report
 from bids_neurodecode.models.generators import read_recipe
-from bids_neurodecode.report import boilerplate
-from bids_neurodecode.report.boilerplate import NOT_HERE, SMALL, in_words, methods
+from bids_neurodecode.report.boilerplate import in_words, methods
 from bids_neurodecode.report.build import Table, Verdicts
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import GenerationResults, ParticipantResults
@@ -23,7 +22,9 @@ from bids_neurodecode.report.section_gallery import images_at_the_head
 from bids_neurodecode.report.section_scores import scores_section
 from bids_neurodecode.report.verdicts import BY_FEATURES, LIMITED, verdicts_of_images
 from bids_neurodecode.systems.examples import draw_examples
+from bids_neurodecode.systems.reconstruction import methods as image_methods
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import tells_images_apart
+from bids_neurodecode.systems.reconstruction.methods import NOT_HERE, SMALL
 from bids_neurodecode.systems.reconstruction.report import (
     NOT_SAID,
     generation_section,
@@ -130,7 +131,7 @@ def test_a_broken_generator_ends_no_methods(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(name: str) -> None:
         raise ArgumentsError(name)
 
-    monkeypatch.setattr(boilerplate, 'find_generator', broken)
+    monkeypatch.setattr(image_methods, 'find_generator', broken)
     texts = methods(build_config({}), paradigm='images', version='1', generator='theirs')
     assert NOT_HERE.format(name='theirs') in texts
 

@@ -69,6 +69,7 @@ def add_conditions(ladder: Ladder) -> None:
 
 @step(
     'conditions',
+    seconds=30,
     records={'analysed': ConditionFacts},
     settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
     memory=lambda size: 4 * size.betas_gb + 1,

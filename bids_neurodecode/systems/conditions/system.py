@@ -29,4 +29,8 @@ SYSTEM = System(
     '(default where no stimulus files are named)',
     aim='tells from the brain responses which condition it was, and how conditions differ',
     large=lambda _: (analyse, publish_conditions),
+    descriptions={
+        'conditions': 'Conditions told apart by their responses, and how far these are apart',
+        'searchlight': 'Of searchlights, each named by the voxel in its centre',
+    },
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bids_neurodecode.bids.captions import first_captions
 from bids_neurodecode.config import Config, load_config
 from bids_neurodecode.errors import ArgumentsError
@@ -14,6 +16,8 @@ from bids_neurodecode.systems.encoding.steps.features import CAPTIONED
 from bids_neurodecode.systems.encoding.steps.group import load_head
 from bids_neurodecode.systems.encoding.steps.training import LINEAR
 
+BANDS = ('gabor', 'efficientnet-lite0:stage5', 'efficientnet-lite0')
+"""Feature spaces of linear encoding models where small networks are installed."""
 NOT_SELECTED = (
     'Encoding models predict all voxels of the mask (or of the regions of an atlas): none are '
     'selected by {measure!r} ({where}). Leave selection.measure at "auto".'
@@ -54,6 +58,36 @@ def check_encoding(asked: Asked) -> None:
                 packaged_files(name)
             if band in CAPTIONED:
                 first_captions(person)
+
+
+def band_networks(config: Config) -> tuple[list[str], list[str]]:
+    """Return the pretrained networks that feature spaces need; none judges."""
+    return [WEIGHTS[band] for band in config.encoding.bands if band in WEIGHTS], []
+
+
+def bands_packaged(config: Config, _: Path | None) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Linear models take any number of feature spaces; networks were tuned to what they take.
+
+    Parameters
+    ----------
+    config, _
+        The settings, and the folder of weights.
+    """
+    if 'bands' in config.encoding.model_fields_set or config.encoding.model not in LINEAR:
+        return {}
+    return {('encoding', 'bands'): BANDS}
+
+
+def bands_described(config: Config, _: str) -> dict[str, str]:
+    """Say which voxels and feature spaces encoding models take.
+
+    Parameters
+    ----------
+    config, _
+        The settings, and the mode.
+    """
+    features = f'{", ".join(config.encoding.bands)}; encoding model: {config.encoding.model}'
+    return {'voxels': 'all of the mask, or of the regions of an atlas', 'features': features}
 
 
 def _check_head(config: Config) -> None:

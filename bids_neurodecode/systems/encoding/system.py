@@ -7,7 +7,12 @@ from bids_neurodecode.extensions import System
 from bids_neurodecode.report.boilerplate import described_by, paragraphs
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.systems.encoding.checks import check_encoding
+from bids_neurodecode.systems.encoding.checks import (
+    band_networks,
+    bands_described,
+    bands_packaged,
+    check_encoding,
+)
 from bids_neurodecode.systems.encoding.report.section import encoding_section
 from bids_neurodecode.systems.encoding.steps.outputs import ENCODERS, publish_encoding
 from bids_neurodecode.systems.encoding.steps.prediction import add_encoding_prediction
@@ -38,4 +43,19 @@ SYSTEM = System(
     summary='responses from images: those of each voxel, by one or more feature spaces',
     aim='predicts the brain responses from what was shown',
     large=lambda _: (reliable_voxels, encode, publish_encoding),
+    scores='voxels',
+    identified_by='predicted responses',
+    new_stimuli='images',
+    networks=band_networks,
+    packaged=bands_packaged,
+    described=bands_described,
+    descriptions={
+        'ridge': 'Encoding model: ridge regression',
+        'banded': 'Encoding model: banded ridge regression, a penalty for each feature space',
+        'linearhead': 'Encoding model: linear head trained by gradient descent',
+        'mlp': 'Encoding model: multilayer perceptron',
+        'siren': 'Encoding model: network with sinusoidal activations',
+        'cnn': 'Encoding model: convolutional head',
+        'shared': 'Encoding model: head that participants share',
+    },
 )

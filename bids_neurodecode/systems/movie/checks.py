@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.extensions import Asked
 from bids_neurodecode.extras import require_networks
 from bids_neurodecode.stimuli.features import networks_needed
 from bids_neurodecode.stimuli.motion import require_motion_energy
+from bids_neurodecode.systems.movie.agreement import MIN_FOR_AUTO
 from bids_neurodecode.systems.movie.steps.earlier import earlier_sources
 from bids_neurodecode.systems.movie.steps.explain import check_explain
 from bids_neurodecode.systems.movie.steps.group import NOBODY_ELSE
+from bids_neurodecode.systems.movie.steps.training import with_motion
 
 NO_SELECTION = (
     'Voxels of films are not selected by {measure!r} ({where}). Set selection.measure to "isc" '
@@ -39,8 +43,8 @@ def check_films(asked: Asked) -> None:
     from bids_neurodecode.models.weights import weights_path
 
     config, movie = asked.config, asked.config.movie
-    if movie.model == 'network' and movie.mode != 'encoder' and movie.perceptual == 'vgg16':
-        weights_path('vgg16', asked.weights_dir)
+    for name in film_networks(config)[0]:
+        weights_path(name, asked.weights_dir)
     check_explain(config)
     if not asked.people:
         return
@@ -49,6 +53,30 @@ def check_films(asked: Asked) -> None:
     if movie.motion == 'energy' and movie.with_banded:
         require_motion_energy()
     _check_selection(asked)
+
+
+def film_networks(config: Config) -> tuple[list[str], list[str]]:
+    """Return the pretrained networks that the network of films is trained by; none judges."""
+    movie = config.movie
+    made = movie.model == 'network' and movie.mode != 'encoder'
+    return ['vgg16'] if made and movie.perceptual == 'vgg16' else [], []
+
+
+def films_resolved(asked: Asked) -> Iterator[str]:
+    """Say what is held out of films, which voxels are used and which features are added."""
+    config, n_viewers = asked.config, len(asked.people)
+    if config.split.by == 'auto':
+        yield 'split.by: the parts that the dataset or split.test gives, else time (end of films)'
+    if config.selection.measure == 'auto':
+        measure = 'isc' if n_viewers >= MIN_FOR_AUTO else 'none (all voxels)'
+        yield (
+            f'selection.measure: {measure}; {n_viewers} participant{"s" * (n_viewers != 1)} in '
+            f'this call, isc from {MIN_FOR_AUTO} on (participants of earlier calls count too)'
+        )
+    if config.movie.banded == 'auto':
+        yield f'movie.banded: {"on" if config.movie.with_banded else "off"}'
+    if config.movie.motion == 'auto' and config.movie.with_banded:
+        yield f'movie.motion: {with_motion(config).movie.motion}'
 
 
 def _network(asked: Asked) -> str:

@@ -9,11 +9,12 @@ from bids_neurodecode.extensions import System
 from bids_neurodecode.report.boilerplate import paragraphs
 from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
-from bids_neurodecode.systems.movie.checks import check_films
+from bids_neurodecode.systems.movie.checks import check_films, film_networks, films_resolved
 from bids_neurodecode.systems.movie.report.agreement import agreement_section
 from bids_neurodecode.systems.movie.report.section import film_section
 from bids_neurodecode.systems.movie.steps import network_outputs, outputs
 from bids_neurodecode.systems.movie.steps.encoding import encode
+from bids_neurodecode.systems.movie.steps.group import viewers_of
 from bids_neurodecode.systems.movie.steps.model import check_film_model
 from bids_neurodecode.systems.movie.steps.network import train_network
 from bids_neurodecode.systems.movie.steps.prediction import add_film_prediction
@@ -36,6 +37,11 @@ def _large(config: Config) -> tuple[Step[Any], ...]:
     return (encode, outputs.publish_films, *network)
 
 
+def _became(config: Config) -> tuple[tuple[str, str, str], ...]:
+    """Return what settings that may be ``auto`` became."""
+    return (('movie.banded', config.movie.banded, 'on' if config.movie.with_banded else 'off'),)
+
+
 SYSTEM = System(
     'movie',
     ('movie',),
@@ -51,4 +57,20 @@ SYSTEM = System(
     'responses (default for films)',
     aim='relates the films to the brain responses',
     large=_large,
+    ceiling_from='other participants who saw the films',
+    shuffles_pairs=False,
+    titles={'pearsonr': 'Prediction accuracy of ridge regression'},
+    resolved=films_resolved,
+    became=_became,
+    together=viewers_of,
+    new_stimuli='films',
+    networks=film_networks,
+    descriptions={
+        'isc': 'Voxels on whose responses participants agree',
+        'snr': 'Voxels with a high signal-to-noise ratio over participants, as published',
+        'network': 'Network between the series and films, both ways',
+        'networkpredicted': 'Predicted by a trained network from the stimuli alone',
+        'networkapplied': 'A trained network applied to data that it was not trained on',
+        'recon': 'Held-out frames of a film as reconstructed from the responses',
+    },
 )

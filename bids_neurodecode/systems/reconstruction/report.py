@@ -8,7 +8,6 @@ import pandas as pd
 
 from bids_neurodecode.models.generators import is_pipeline, shown_name
 from bids_neurodecode.report import generation, scores
-from bids_neurodecode.report.boilerplate import networks_of, recipe_of
 from bids_neurodecode.report.build import (
     Block,
     Bullets,
@@ -27,6 +26,7 @@ from bids_neurodecode.report.section_scores import (
     metrics_table,
     score_table,
 )
+from bids_neurodecode.systems.reconstruction.methods import networks_of, recipe_of
 
 HOW = 'How the images were made: from voxels to the final image, and sizes of the parts'
 CHAIN = (

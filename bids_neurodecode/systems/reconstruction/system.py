@@ -11,9 +11,15 @@ from bids_neurodecode.report.build import Section
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import image_size_of
-from bids_neurodecode.systems.reconstruction.checks import check_reconstruction
+from bids_neurodecode.systems.reconstruction.checks import (
+    check_reconstruction,
+    features_packaged,
+    generator_resolved,
+    image_networks,
+)
 from bids_neurodecode.systems.reconstruction.generation.steps import outputs
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
+from bids_neurodecode.systems.reconstruction.methods import methods_of_images
 from bids_neurodecode.systems.reconstruction.report import generation_section
 from bids_neurodecode.systems.reconstruction.steps.decoding import decode
 from bids_neurodecode.systems.reconstruction.steps.prediction import add_prediction
@@ -45,6 +51,11 @@ def _large(config: Config) -> tuple[Step[Any], ...]:
     return (decode, publish_pictures, *made)
 
 
+def _described(config: Config, mode: str) -> dict[str, str]:
+    """Say what makes images, where that is not the trained model's."""
+    return {'images are made by': config.reconstruction.generator} if mode == 'train' else {}
+
+
 SYSTEM = System(
     'reconstruction',
     ('images',),
@@ -58,4 +69,16 @@ SYSTEM = System(
     summary='images from responses: decodes their features, retrieves and reconstructs them '
     '(default for images)',
     large=_large,
+    scores='decoded',
+    identified_by='decoded features',
+    methods_of_images=methods_of_images,
+    resolved=generator_resolved,
+    networks=image_networks,
+    packaged=features_packaged,
+    described=_described,
+    descriptions={
+        'generated': 'Images made in two stages from the responses',
+        'initial': 'Image of the first stage, from the responses',
+        'final': 'Image of the second stage, from the responses',
+    },
 )

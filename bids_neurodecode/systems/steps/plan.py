@@ -102,6 +102,7 @@ class Plan:
 
 @step(
     'plan',
+    seconds=2,
     makes=('trials', 'parts'),
     records={'plan': PlanFacts},
     settings=('split', 'betas', 'seed'),
@@ -158,7 +159,11 @@ def plan_trials(
 
 
 @step(
-    'plan', makes=('trials', 'parts'), records={'plan': PlanFacts}, settings=('split', 'features')
+    'plan',
+    seconds=2,
+    makes=('trials', 'parts'),
+    records={'plan': PlanFacts},
+    settings=('split', 'features'),
 )
 def plan_films(
     participant: ParticipantInput, config: Config, hold_out: bool, folder: Path

@@ -59,7 +59,7 @@ def publishing(
     memory
         GB from the size of the data.
     """
-    return step('outputs', makes=('results',), settings=ALL, always=True, memory=memory)
+    return step('outputs', seconds=2, makes=('results',), settings=ALL, always=True, memory=memory)
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, object]
 
 @step(
     'betas',
+    seconds=11,
     makes=('betas', 'tuned', 'beta_maps'),
     many=('tuned', 'beta_maps'),
     records={'beta_info': BetaFacts},
@@ -465,7 +466,7 @@ def parcel_series(
     return {'parcels': tables}
 
 
-@step('features', makes=('features',), settings=('features',), memory=lambda _: 0.8)
+@step('features', seconds=4, makes=('features',), settings=('features',), memory=lambda _: 0.8)
 def picture_features(
     participant: ParticipantInput, config: Config, cache: str
 ) -> Mapping[str, object]:

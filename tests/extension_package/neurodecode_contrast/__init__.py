@@ -124,5 +124,6 @@ SYSTEM = System(
     descriptions={'contrast': 'Responses to some stimuli against those to all others'},
     sections=sections,
     check=check,
+    resolved=lambda asked: [f'compared: stimuli of {len(asked.people)} participants'],
     methods=lambda config: 'Responses to some stimuli were compared with those to all others.',
 )

@@ -60,7 +60,7 @@ def band_options(band: str, weights: str, device: str) -> dict[str, str]:
     return {**options, 'device': device} if weights or network else options
 
 
-@step('features', makes=('band',), settings=('features',), memory=lambda _: 0.8)
+@step('features', seconds=4, makes=('band',), settings=('features',), memory=lambda _: 0.8)
 def extract_band(
     participant: ParticipantInput,
     config: Config,

@@ -126,6 +126,7 @@ def memory_of_ridge(size: DataSize) -> float:
 
 @step(
     'encode',
+    seconds=10,
     records={'encoded': EncodingFacts},
     settings=('betas', 'encoding', 'features', 'ridge', 'split', 'atlas', 'evaluation', 'seed'),
     threads=8,

@@ -118,6 +118,7 @@ class FilmFacts(ModelFacts):
 
 @step(
     'encode',
+    seconds=10,
     makes=('metrics', 'linear_maps', 'by_fold', 'predictions', 'rows', 'null', 'model'),
     many=('linear_maps',),
     records={'encode_info': FilmFacts},

@@ -37,6 +37,7 @@ OWN_UNITS = 'The mean was taken in the units of the participants'
 
 @step(
     'gather',
+    seconds=10,
     makes=(
         *('trials', 'parts', 'mask', 'mean_bold', 'tsnr'),
         *('responses', 'aligned', 'showings', 'valid', 'scaled'),
@@ -131,6 +132,7 @@ def _series(
 
 @step(
     'compare',
+    seconds=2,
     makes=COMPARED,
     settings=('selection', 'movie', 'delay', 'seed'),
     memory=lambda size: 4 * size.run_gb + size.series_gb,

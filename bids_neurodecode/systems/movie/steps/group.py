@@ -37,6 +37,7 @@ from bids_neurodecode.systems.movie.steps.totals import (
 from bids_neurodecode.systems.movie.targets import single_ceiling, snr_of_films
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.workflow.files import read_json, save_map
+from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.step import step
 
 NOBODY_ELSE = (
@@ -57,6 +58,7 @@ COMPARED = ('within', 'compare_info', 'isc', 'ceiling', 'ceiling_by_fold')
 
 @step(
     'compare',
+    seconds=2,
     makes=COMPARED,
     settings=('clean', 'selection', 'seed'),
     memory=lambda size: 4 * size.run_gb + size.series_gb,
@@ -323,6 +325,20 @@ def signature(participant: ParticipantInput) -> str:
     grid = [where.affine.round(3).tolist(), str(where) if where.space else '']
     period = round(participant.runs[0].repetition_time, 4)
     return json.dumps([list(where.shape), grid, period, sorted(participant.stimuli)])
+
+
+def viewers_of(people: Sequence[ParticipantInput], run: RunSettings) -> Path | None:
+    """Write down who saw films in this call, where there is somebody to compare with.
+
+    Parameters
+    ----------
+    people
+        Who saw films.
+    run
+        Settings of the run.
+    """
+    asked = run.config.selection.measure in {'isc', 'snr'}
+    return write_everyone(people, run.work_dir) if len(people) > 1 or asked else None
 
 
 def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> Path:

@@ -126,6 +126,7 @@ def stores_of(
 
 @step(
     'banded',
+    seconds=60,
     makes=('banded_metrics', 'banded_by_fold', 'banded_info'),
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
@@ -204,6 +205,7 @@ class NetworkCase:
 
 @step(
     'network',
+    seconds=60,
     makes=('network',),
     settings=('movie', 'delay', 'split', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,

@@ -78,7 +78,7 @@ def add_film_prediction(ladder: Ladder, model: Path) -> None:
     ladder.add(publish_film_predictions, model=str(model))
 
 
-@step('plan', makes=('trials',), settings=('features',))
+@step('plan', seconds=2, makes=('trials',), settings=('features',))
 def list_showings(
     participant: ParticipantInput, config: Config, model: str
 ) -> Mapping[str, object]:

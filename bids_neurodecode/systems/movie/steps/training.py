@@ -160,7 +160,7 @@ def align_films(
     }
 
 
-@step('features', makes=('features', 'bands'), many=('bands',), settings=('features',))
+@step('features', seconds=4, makes=('features', 'bands'), many=('bands',), settings=('features',))
 def film_features(
     participant: ParticipantInput,
     config: Config,

@@ -37,6 +37,7 @@ class DecoderFacts(ModelFacts):
 
 @step(
     'decode',
+    seconds=8,
     makes=(
         *('metrics', 'predictions', 'null', 'confusion'),
         *('selected', 'model', 'decoded_regions'),

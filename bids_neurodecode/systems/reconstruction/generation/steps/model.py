@@ -234,7 +234,7 @@ def known_by(generator: str, config: Config) -> str:
     config
         The settings.
     """
-    from bids_neurodecode.report.boilerplate import networks_of
+    from bids_neurodecode.systems.reconstruction.methods import networks_of
 
     if (foreign := find_generator(generator)) is not None:
         return foreign.caution or NOT_SAID.format(name=generator)

@@ -40,6 +40,7 @@ SPACES = {True: 'repeat-average', False: 'single-trial'}
 
 @step(
     'generate',
+    seconds=300,
     makes=('generated',),
     settings=ALL,
     threads=8,

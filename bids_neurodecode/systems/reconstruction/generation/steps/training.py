@@ -120,6 +120,7 @@ def _memory(size: DataSize) -> float:
 
 @step(
     'generate',
+    seconds=300,
     makes=('generated',),
     settings=(
         *('reconstruction', 'encoding', 'selection', 'ridge', 'features', 'split', 'betas'),
