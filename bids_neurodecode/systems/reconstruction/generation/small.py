@@ -54,7 +54,7 @@ BANK = GaborPyramid()
 """Features that guide its second stage, whatever features are decoded otherwise: it must be able
 to see how they change with the image."""
 _BATCHES = 10  # an epoch of the refiner, at least: what is looked at and saved in between
-_PRIOR_BATCH, _REFINER_BATCH = 16, 32
+_REFINER_BATCH = 32
 _IMAGES_A_COMPONENT = 4  # that guides
 _GREY_LEVEL = 1 / 255  # energies of plain backgrounds vary by rounding alone
 _PATCH = {16: 2, 32: 2, 64: 4}
@@ -75,6 +75,8 @@ class SmallGenerator:
         How many of the prior's latents are decoded; None: all.
     prior_steps, refiner_steps
         Updates.
+    prior_batch_size
+        Images of each update of the prior.
     n_components
         Components of the features that guide the second stage, at most; None: all. Of 20
         images and more, a quarter of their number at most.
@@ -92,6 +94,7 @@ class SmallGenerator:
     n_latents: int | None = None
     prior_steps: int = 200
     refiner_steps: int = 150
+    prior_batch_size: int = 16
     n_components: int | None = 100
     network: str | None = None
     sampling: SamplingSettings = SAMPLING
@@ -168,7 +171,7 @@ class SmallGenerator:
         prior, told = train_vdvae(
             pictures,
             self.prior or prior_config(self.size),
-            replace(TRAINING, batch_size=_PRIOR_BATCH, seed=seed, device=self.device),
+            replace(TRAINING, batch_size=self.prior_batch_size, seed=seed, device=self.device),
             n_steps=self.prior_steps,
             checkpoint_dir=None if folder is None else folder / 'prior',
             progress=progress,
@@ -284,6 +287,7 @@ def small_generator(config: Config, device: str = 'cpu') -> SmallGenerator:
         n_latents=told.latents,
         prior_steps=told.prior_steps,
         refiner_steps=told.refiner_steps,
+        prior_batch_size=told.prior_batch_size,
         n_components=config.features.n_components,
         network=None if told.match_network == 'none' else told.match_network,
         sampling=replace(
