@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.movie.steps.outputs import publish_aligned
-from bids_neurodecode.systems.movie.steps.shared import shared_responses
+from bids_neurodecode.systems.movie.steps.outputs import films_of_runs, publish_aligned
+from bids_neurodecode.systems.movie.steps.shared import SharedFacts, shared_responses
 from bids_neurodecode.systems.movie.steps.training import align_films
 from bids_neurodecode.systems.steps.plan import plan_films
 from bids_neurodecode.systems.steps.publish import (
@@ -66,9 +65,8 @@ def add_film_responses(ladder: Ladder) -> None:
 def publish_film_responses(
     outputs: Outputs,
     aligned: list[npt.NDArray[np.float32]],
-    showings: Mapping[str, Any],
     agreement_maps: list[Path],
-    shared_info: Mapping[str, Any],
+    shared_info: SharedFacts,
 ) -> Mapping[str, object]:
     """Write the aligned series, how well they agree, and the record for the report.
 
@@ -78,24 +76,21 @@ def publish_film_responses(
         Where it is written, and maps of all systems.
     aligned
         Series of each presentation on the clock of its film, (n_volumes, n_voxels).
-    showings
-        When each film was shown in which run.
     agreement_maps, shared_info
         Correlation between presentations and between participants, and who was compared.
     """
-    publisher, shown = outputs.publisher, showings['showings']
+    publisher, table = outputs.publisher, outputs.plan.table
     writer, participant = publisher.writer, outputs.participant
-    publish_aligned(publisher, outputs.mask, aligned, shown)
+    publish_aligned(publisher, outputs.mask, aligned, table)
     maps = publish_tsnr(writer, outputs.tsnr) | outputs.publish_atlas()
     for file in agreement_maps:
         name = file.name.removesuffix('.nii.gz')
         maps[name] = writer.image(name, file)
-    runs = range(len(participant.runs))
     return publisher.finish(
         publisher.record(
             SERIES,
-            n_trials={number: sum(s['run'] == number for s in shown) for number in runs},
-            notes=tuple(map(sentence, shared_info['notes'])),
+            n_trials=films_of_runs(table),
+            notes=tuple(map(sentence, shared_info.notes)),
             maps=maps,
             mean_bold=writer.image('meanbold', outputs.mean_bold),
             stimuli_dir=participant.stimuli_dir,

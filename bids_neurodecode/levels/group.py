@@ -14,8 +14,8 @@ from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.levels.group_maps import group_map, group_maps
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import is_native, load_image, one_each, sidecar_of
+from bids_neurodecode.systems.movie.steps.earlier import AlignedFacts
 from bids_neurodecode.systems.steps.records import GROUP_FOLDER, group_page, read_results
-from bids_neurodecode.workflow.files import read_json
 from bids_neurodecode.workflow.nodes import Call, Ladder, RunSettings
 from bids_neurodecode.workflow.step import step
 
@@ -253,9 +253,9 @@ def films_of(
     for file in _aligned_files(record, output_dir):
         volumes = mask.extract(np.asanyarray(load_image(file).dataobj, np.float32))
         start = 0
-        for film in read_json(sidecar_of(file))['Films']:
-            stop = start + film['Volumes']
-            films.setdefault(film['StimFile'], volumes[start:stop])
+        for shown in AlignedFacts.read(file).films:
+            stop = start + shown.n_volumes
+            films.setdefault(shown.film, volumes[start:stop])
             start = stop
     return films
 

@@ -31,7 +31,9 @@ def person(folder, label, order, *, censored=(), affine=None):
         volumes = values.T.reshape(2, 2, 1, -1)
         nib.Nifti1Image(volumes, affine).to_filename(f'{stem}.nii.gz')
         films = [{'StimFile': film, 'Volumes': len(values)}]
-        stem.with_suffix('.json').write_text(json.dumps({'Films': films}))
+        stem.with_suffix('.json').write_text(
+            json.dumps({'RepetitionTime': 1.0, 'Delay': 0.0, 'Films': films})
+        )
     runs = [SimpleNamespace(mask=mask)]
     return SimpleNamespace(participant=label, task='m', space='T', runs=runs)
 

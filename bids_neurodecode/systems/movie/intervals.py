@@ -10,6 +10,7 @@ many blocks.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,7 +149,8 @@ def mean_interval(
     return found.low, found.high
 
 
-class MeanTest(NamedTuple):
+@dataclass(frozen=True)
+class MeanTest:
     """A mean of a series, its interval, its two-sided p value, and blocks that these are over."""
 
     mean: float

@@ -21,6 +21,49 @@ from bids_neurodecode.workflow.files import read_json
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A presentation, as the sidecar of an aligned series tells it."""
+
+    film: str
+    n_volumes: int
+    onset: float
+    """Second of the film that it starts with."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the sidecar says: where in the film it starts, if later."""
+        told = {'StimFile': self.film, 'Volumes': self.n_volumes}
+        return told | ({'FilmOnset': self.onset} if self.onset else {})
+
+    def first_sample(self, repetition_time: float) -> int:
+        """Return the number of its first volume in the film, of ``repetition_time`` seconds."""
+        return round(self.onset / repetition_time)
+
+
+@dataclass(frozen=True)
+class AlignedFacts:
+    """What the sidecar of an aligned series says: of its clock (s), its values, its films."""
+
+    repetition_time: float
+    delay: float
+    scaling: str
+    films: tuple[Shown, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> AlignedFacts:
+        """Read the sidecar of a series."""
+        told = read_json(sidecar_of(file))
+        return cls(
+            float(told['RepetitionTime']),
+            float(told['Delay']),
+            told.get('Scaling', ''),
+            tuple(
+                Shown(film['StimFile'], film['Volumes'], float(film.get('FilmOnset', 0.0)))
+                for film in told['Films']
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class FromAligned:
     """A participant's ``desc-aligned`` series.
 
@@ -46,17 +89,17 @@ class FromAligned:
             self._mask.append(VoxelMask.of(image, np.logical_and.reduce(inside)))
         return self._mask[0]
 
-    def facts(self, file: Path) -> dict[str, Any]:
+    def facts(self, file: Path) -> AlignedFacts:
         """Read the sidecar of a file."""
-        return read_json(sidecar_of(file))
+        return AlignedFacts.read(file)
 
     @property
     def films(self) -> tuple[str, ...]:
         """All films that were seen, sorted."""
-        shown = [film['StimFile'] for file in self.files for film in self.facts(file)['Films']]
+        shown = [shown.film for file in self.files for shown in self.facts(file).films]
         return tuple(sorted(set(shown)))
 
-    def aligned(self) -> Iterator[tuple[list[str], Float32Array, dict[str, Any]]]:
+    def aligned(self) -> Iterator[tuple[list[str], Float32Array, AlignedFacts]]:
         """Yield what is first shown of each film as it is stored, and the sidecar of its file.
 
         Moments of the film come first, as they are called in tables of samples.
@@ -66,13 +109,13 @@ class FromAligned:
         for file in self.files:
             facts, start = self.facts(file), 0
             volumes = self.mask().extract(np.asanyarray(load_image(file).dataobj, np.float32))
-            for film in facts['Films']:
-                stop = start + film['Volumes']
-                place = (film['StimFile'], float(film.get('FilmOnset', 0.0)))
+            for shown in facts.films:
+                stop = start + shown.n_volumes
+                place = (shown.film, shown.onset)
                 if place not in seen:
                     seen.add(place)
-                    first = first_sample(film, facts)
-                    names = [f'{place[0]}#{first + i:05d}' for i in range(stop - start)]
+                    first = shown.first_sample(facts.repetition_time)
+                    names = [f'{shown.film}#{first + i:05d}' for i in range(stop - start)]
                     known = [name in moments for name in names]
                     begin = known.index(False) if False in known else len(names)
                     end = known.index(True, begin) if True in known[begin:] else len(names)
@@ -85,7 +128,7 @@ class FromAligned:
         """Yield the moments of each film and the responses of then, NaN where there are none."""
         for names, values, facts in self.aligned():
             if self.delayed:
-                yield names, with_delay(values, facts['RepetitionTime'], facts['Delay'])
+                yield names, with_delay(values, facts.repetition_time, facts.delay)
             else:
                 yield names, values
 
@@ -96,23 +139,10 @@ class FromAligned:
         return {
             'grid': (image.shape[:3], np.asarray(image.affine).round(3).tolist()),
             'films': self.films,
-            'repetition time': round(float(facts['RepetitionTime']), 4),
-            'delay': facts['Delay'],
-            'scaling': facts['Scaling'],
+            'repetition time': round(facts.repetition_time, 4),
+            'delay': facts.delay,
+            'scaling': facts.scaling,
         }
-
-
-def first_sample(film: dict[str, Any], facts: dict[str, Any]) -> int:
-    """Return the number, in its film, of the first volume that a sidecar tells of.
-
-    Parameters
-    ----------
-    film
-        What the sidecar says of the presentation.
-    facts
-        What the sidecar says of the series.
-    """
-    return round(float(film.get('FilmOnset', 0.0)) / float(facts['RepetitionTime']))
 
 
 def with_delay(aligned: Float32Array, repetition_time: float, delay: float) -> Float32Array:
@@ -159,8 +189,8 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
         alike = (
             label != own.label
             and read_header(files[0]).grid.same_as(grid)
-            and abs(facts['RepetitionTime'] - first.repetition_time) < 1e-4
-            and facts.get('Scaling') == config.clean.scaling
+            and abs(facts.repetition_time - first.repetition_time) < 1e-4
+            and facts.scaling == config.clean.scaling
             and person.films == tuple(sorted(own.stimuli))
         )
         if alike:

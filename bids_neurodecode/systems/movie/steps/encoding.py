@@ -17,10 +17,11 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import VoxelResults, VoxelTestResults
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.stimuli.volumes import FRAMES_PER_VOLUME
+from bids_neurodecode.systems.movie.intervals import MeanTest
 from bids_neurodecode.systems.movie.judging import Judged
 from bids_neurodecode.systems.movie.recipe import FilmRidge, encode_films
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.systems.steps.records import ModelFacts
+from bids_neurodecode.systems.steps.records import Facts, ModelFacts
 from bids_neurodecode.systems.steps.seen import known_runs
 from bids_neurodecode.workflow.files import fold_voxels, save_map
 from bids_neurodecode.workflow.step import Inputs, step
@@ -114,6 +115,14 @@ class FilmFacts(ModelFacts):
 
     tests: VoxelTestResults | None
     """None where no voxel was tested."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandedFacts(Facts):
+    """What is said of banded ridge regression."""
+
+    difference: MeanTest
+    """Of ridge regression from it, in the mean correlation over voxels."""
 
 
 @step(

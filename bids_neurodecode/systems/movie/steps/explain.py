@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
@@ -86,11 +85,10 @@ def explain_study(
     split: Split,
     atlas: tuple[Path, Mapping[int, str]] | None,
     config: Config,
-    folder: Path,
     listen: Callable[[str], Callable[[int, int], None]],
     meshes: Iterable[Path] = (),
-) -> dict[str, Any]:
-    """Disturb regions and test concepts, as the settings ask; save the tables.
+) -> dict[str, Explained]:
+    """Disturb regions and test concepts, as the settings ask.
 
     Parameters
     ----------
@@ -102,22 +100,23 @@ def explain_study(
     Returns
     -------
     dict
-        ``perturbation`` and ``concepts`` (whether there is a table), and ``warnings``.
+        ``perturbation`` and ``concepts``, of these what was asked for and can be done.
     """
     movie, rng = config.movie, np.random.default_rng(config.seed)
     labels, names = regions_of_voxels(atlas, data.aligned.responses.mask, study.columns)
     measured = np.asarray(np.isfinite(data.aligned.values).all(axis=1))
     train, test = (part[measured[part]] for part in (split.folds[0].train, split.folds[0].test))
-    done: dict[str, Any] = {'perturbation': False, 'concepts': False, 'warnings': []}
+    found: dict[str, Explained] = {}
     with_decoder = study.network.decoder is not None
     if 'perturbation' in movie.explain and labels is not None and with_decoder:
-        found = _disturb(study, data, test, (labels, names), movie, meshes, rng, listen)
-        done['perturbation'] = _save(found, folder / 'perturbation.tsv', done['warnings'])
+        regions = labels, names
+        disturbed = _disturb(study, data, test, regions, movie, meshes, rng, listen)
+        found['perturbation'] = disturbed
     if 'concepts' in movie.explain:
         from bids_neurodecode.systems.movie.explain import explain_concepts
         from bids_neurodecode.systems.movie.parts import showings_of
 
-        found = explain_concepts(
+        found['concepts'] = explain_concepts(
             study.network,
             data.chunks(train),
             data.chunks(test),
@@ -129,8 +128,7 @@ def explain_study(
             rng=rng,
             progress=listen('concepts'),
         )
-        done['concepts'] = _save(found, folder / 'concepts.tsv', done['warnings'])
-    return done
+    return found
 
 
 def _disturb(
@@ -210,11 +208,3 @@ def _pictures(config: Config) -> dict[str, npt.NDArray[np.uint8]] | None:
         name: load_images(files, size=size, fit='crop')
         for name, files in concept_files(config.movie.concepts).items()
     }
-
-
-def _save(found: Any, file: Path, warnings: list[str]) -> bool:
-    warnings += found.notes
-    if found.table is None:
-        return False
-    write_tsv(file, found.table)
-    return True

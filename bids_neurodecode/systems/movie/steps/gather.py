@@ -20,6 +20,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Split, VoxelMask
 from bids_neurodecode.systems.movie.steps.earlier import FromAligned, with_delay
 from bids_neurodecode.systems.movie.steps.group import COMPARED, places, save_compared, snr_map
+from bids_neurodecode.systems.movie.steps.group_outputs import CompareFacts
 from bids_neurodecode.systems.movie.steps.totals import Scale, Source, Total, get_total, volumes_of
 from bids_neurodecode.systems.steps.plan import Plan, PlanFacts, plan_of_films
 from bids_neurodecode.systems.steps.records import read_results
@@ -40,7 +41,7 @@ OWN_UNITS = 'The mean was taken in the units of the participants'
     seconds=10,
     makes=(
         *('trials', 'parts', 'mask', 'mean_bold', 'tsnr'),
-        *('responses', 'aligned', 'showings', 'valid', 'scaled'),
+        *('responses', 'aligned', 'valid'),
     ),
     many=('aligned',),
     records={'plan': PlanFacts},
@@ -79,7 +80,6 @@ def gather_group(
     total = open_total(everyone, participant, Path(sums), scaled)
     return {
         **files,
-        'scaled': {'stimuli': scaled},
         **_maps([read_results(file) for file in records], total, folder),
         **_series(total, table, everyone[0], folder),
     }
@@ -105,27 +105,23 @@ def _series(
 ) -> dict[str, Any]:
     """Save the mean over participants, film by film, with and without the delay."""
     facts = person.facts(person.files[0])
-    clock = (float(facts['RepetitionTime']), float(facts['Delay']))
+    clock = (facts.repetition_time, facts.delay)
     rows, _ = places(total, table, total.mask)
     responses = np.lib.format.open_memmap(
         folder / 'responses.npy', 'w+', np.float32, (len(table), total.mask.n_voxels)
     )
-    aligned, showings = [], []
-    for number, (film, mine) in enumerate(table.groupby('film', sort=False)):
+    aligned = []
+    for number, (_, mine) in enumerate(table.groupby('film', sort=False)):
         mean = np.full((len(mine), total.mask.n_voxels), np.nan, dtype=np.float32)
         there = rows[mine.index] >= 0
         mean[there] = total.values[rows[mine.index][there]] / len(total.labels)
         aligned.append(folder / f'aligned-{number:03d}.npy')
         np.save(aligned[-1], mean)
         responses[mine.index] = with_delay(mean, *clock)
-        showings.append(
-            {'run': number, 'film': str(film), 'n_samples': len(mine), 'film_onset': 0.0}
-        )
     responses.flush()
     return {
         'responses': folder / 'responses.npy',
         'aligned': aligned,
-        'showings': {'showings': showings},
         'valid': np.ones(len(table), dtype=bool),
     }
 
@@ -134,6 +130,7 @@ def _series(
     'compare',
     seconds=2,
     makes=COMPARED,
+    records={'compare_info': CompareFacts},
     settings=('selection', 'movie', 'delay', 'seed'),
     memory=lambda size: 4 * size.run_gb + size.series_gb,
 )
@@ -142,7 +139,6 @@ def compare_group(
     config: Config,
     people: dict[str, list[str]],
     sums: str,
-    scaled: Mapping[str, Any],
     plan: Plan,
     mask: VoxelMask,
     folder: Path,
@@ -156,8 +152,6 @@ def compare_group(
         The group brain, how its voxels are chosen, and what of the films is held out.
     people, sums
         Files of the aligned series by label, and the folder of sums over participants.
-    scaled
-        By which volumes participants were standardised.
     mask
         Voxels that all participants share.
     folder
@@ -168,7 +162,8 @@ def compare_group(
     from bids_neurodecode.systems.movie import agreement as movie_agreement
     from bids_neurodecode.systems.movie.targets import mean_ceiling
 
-    everyone, place, moments = people_of(people), Path(sums), scaled['stimuli']
+    everyone, place = people_of(people), Path(sums)
+    moments = scaling(everyone, plan.split, config)
     table, measure = plan.table, config.selection.measure
     total = open_total(everyone, participant, place, moments)
     n = len(total.labels)
@@ -189,7 +184,7 @@ def compare_group(
         plan.split,
         config.selection,
         n_participants=n,
-        delay=float(everyone[0].facts(everyone[0].files[0])['Delay']),
+        delay=everyone[0].facts(everyone[0].files[0]).delay,
         rng=np.random.default_rng(config.seed),
         within=within,
         snr=snr,
@@ -254,7 +249,7 @@ def scaling(people: Sequence[FromAligned], split: Split, config: Config) -> list
 
     if not config.movie.standardize or len(split) > 1:
         return None
-    delay = float(people[0].facts(people[0].files[0])['Delay'])
+    delay = people[0].facts(people[0].files[0]).delay
     rows = clear_of_test(split.table, split.folds[0], delay)
     return split.table['stimulus'].iloc[rows].astype(str).tolist()
 

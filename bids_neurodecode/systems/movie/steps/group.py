@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.agreement import Compared, alone, compare, mean_of_others
 from bids_neurodecode.systems.movie.steps.earlier import earlier_sources
+from bids_neurodecode.systems.movie.steps.group_outputs import CompareFacts
 from bids_neurodecode.systems.movie.steps.totals import (
     FromInputs,
     Source,
@@ -36,7 +38,7 @@ from bids_neurodecode.systems.movie.steps.totals import (
 )
 from bids_neurodecode.systems.movie.targets import single_ceiling, snr_of_films
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.workflow.files import read_json, save_map
+from bids_neurodecode.workflow.files import read_record, save_map
 from bids_neurodecode.workflow.nodes import RunSettings
 from bids_neurodecode.workflow.step import step
 
@@ -52,14 +54,15 @@ FROM_EARLIER = (
 OTHERS = 'Compared with {n} other participants who saw the same films: {labels}'
 
 
-COMPARED = ('within', 'compare_info', 'isc', 'ceiling', 'ceiling_by_fold')
-"""What comparing participants makes, for one of them as for their mean."""
+COMPARED = ('within', 'isc', 'ceiling', 'ceiling_by_fold')
+"""Maps that comparing participants makes, for one of them as for their mean."""
 
 
 @step(
     'compare',
     seconds=2,
     makes=COMPARED,
+    records={'compare_info': CompareFacts},
     settings=('clean', 'selection', 'seed'),
     memory=lambda size: 4 * size.run_gb + size.series_gb,
 )
@@ -100,8 +103,7 @@ def compare_participants(
     DataError
         If voxels are to be chosen by agreement, and there is nobody to agree with.
     """
-    records = read_json(Path(everyone))['participants']
-    people = [ParticipantInput.from_json(record) for record in records]
+    people = read_everyone(Path(everyone))
     searched = Path(output_dir) if output_dir else None
     sources, key, notes = sources_of(participant, people, config, searched, earlier)
     if len(sources) < 2:
@@ -256,15 +258,6 @@ def save_compared(
     members
         Participants of a mean.
     """
-    info = {
-        'measure': found.measure,
-        'rule': found.rule,
-        'n_participants': found.n_participants,
-        'warnings': list(found.warnings),
-        'notes': list(notes),
-        'members': list(members),
-        'weights': found.weights.tolist(),
-    }
     return {
         'within': found.chosen,
         'isc': save_map(folder / 'isc.nii.gz', mask, found.isc),
@@ -272,7 +265,15 @@ def save_compared(
         'ceiling_by_fold': save_map(
             folder / 'ceiling_by_fold.nii.gz', mask, ceiling(found.isc_by_fold)
         ),
-        'compare_info': info,
+        'compare_info': CompareFacts(
+            measure=found.measure,
+            rule=found.rule,
+            n_participants=found.n_participants,
+            warnings=found.warnings,
+            notes=tuple(notes),
+            members=tuple(members),
+            weights=tuple(found.weights),
+        ),
     }
 
 
@@ -341,6 +342,13 @@ def viewers_of(people: Sequence[ParticipantInput], run: RunSettings) -> Path | N
     return write_everyone(people, run.work_dir) if len(people) > 1 or asked else None
 
 
+@dataclass(frozen=True)
+class Everyone:
+    """Records of all participants of a call, each as JSON."""
+
+    participants: tuple[str, ...]
+
+
 def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> Path:
     """Write the records of all participants of a call under a name that tells their content.
 
@@ -351,12 +359,18 @@ def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> 
     work_dir
         Of the run.
     """
-    content = json.dumps({'participants': [person.to_json() for person in participants]})
+    everyone = Everyone(tuple(person.to_json() for person in participants))
+    content = json.dumps(vars(everyone))
     name = hashlib.sha256(content.encode()).hexdigest()[:16]
     file = work_dir / 'participants' / f'{name}.json'
     if not file.exists():
         write_text(file, content)
     return file
+
+
+def read_everyone(file: Path) -> list[ParticipantInput]:
+    """Read what :func:`write_everyone` wrote."""
+    return [*map(ParticipantInput.from_json, read_record(Everyone, file).participants)]
 
 
 def _named(labels: Sequence[str]) -> str:

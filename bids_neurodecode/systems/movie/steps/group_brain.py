@@ -15,7 +15,6 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.systems.movie.steps.earlier import (
     FromAligned,
     aligned_files,
-    first_sample,
     state_of,
 )
 from bids_neurodecode.systems.movie.steps.gather import compare_group, files_of, gather_group
@@ -161,12 +160,11 @@ def check_measure(config: Config, people: Sequence[FromAligned]) -> None:
     measure = config.selection.measure
     if measure not in {'auto', 'none', 'isc', 'snr'}:
         raise InputError(NO_MEASURE.format(measure=measure))
-    scaling = people[0].facts(people[0].files[0])['Scaling']
-    if measure == 'snr' and (config.split.by != 'paper' or scaling != 'none'):
-        raise InputError(SNR.format(scaling=scaling))
-    delay = float(people[0].facts(people[0].files[0])['Delay'])
-    if abs(delay - config.delay.seconds) > 1e-6:
-        raise InputError(OTHER_DELAY.format(found=delay, asked=config.delay.seconds))
+    facts = people[0].facts(people[0].files[0])
+    if measure == 'snr' and (config.split.by != 'paper' or facts.scaling != 'none'):
+        raise InputError(SNR.format(scaling=facts.scaling))
+    if abs(facts.delay - config.delay.seconds) > 1e-6:
+        raise InputError(OTHER_DELAY.format(found=facts.delay, asked=config.delay.seconds))
 
 
 def as_participant(
@@ -235,9 +233,9 @@ def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
     for person in people:
         for file in person.files:
             facts = person.facts(file)
-            for film in facts['Films']:
-                name, stop = film['StimFile'], first_sample(film, facts) + film['Volumes']
-                lengths[name] = max(lengths.get(name, 0), stop)
+            for shown in facts.films:
+                stop = shown.first_sample(facts.repetition_time) + shown.n_volumes
+                lengths[shown.film] = max(lengths.get(shown.film, 0), stop)
     return dict(sorted(lengths.items()))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,28 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.report.results import AgreementResults, ParticipantResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.publish import sentence
+from bids_neurodecode.systems.steps.records import Facts
 from bids_neurodecode.workflow.files import load_map
 from bids_neurodecode.workflow.step import Inputs
 
 TEST_ROWS = 'Held-out volumes; each presentation of a film standardised by itself'
 ALL_VOXELS = 'voxels'
 """The set of voxels of the linear models in the metrics table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareFacts(Facts):
+    """Who was compared, and how voxels were chosen by it."""
+
+    measure: str
+    rule: str
+    """In words, how voxels were chosen."""
+    n_participants: int
+    notes: tuple[str, ...]
+    members: tuple[str, ...]
+    """Participants of a mean."""
+    weights: tuple[float, ...]
+    """Held-out volumes of each fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +52,7 @@ class Compared(Inputs):
         Maps of the ceiling, over all folds and of each.
     """
 
-    compare_info: Mapping[str, Any] | None = None
+    compare_info: CompareFacts | None = None
     isc: Path | None = None
     ceiling: Path | None = None
     ceiling_by_fold: Path | None = None
@@ -68,30 +83,30 @@ def write_agreement(
         return record
     record = replace(
         record,
-        notes=(*record.notes, *(sentence(note) for note in info['notes'])),
-        warnings=(*record.warnings, *info['warnings']),
-        members=tuple(info['members']),
-        voxels=None if record.voxels is None else replace(record.voxels, rule=info['rule']),
+        notes=(*record.notes, *(sentence(note) for note in info.notes)),
+        warnings=(*record.warnings, *info.warnings),
+        members=info.members,
+        voxels=None if record.voxels is None else replace(record.voxels, rule=info.rule),
     )
-    if info['n_participants'] < 2:
+    if info.n_participants < 2:
         return record
-    fields = {'Participants': info['n_participants'], 'Volumes': TEST_ROWS}
+    fields = {'Participants': info.n_participants, 'Volumes': TEST_ROWS}
     written = {
         name: writer.image(name, file, more={'desc': 'test'}, **fields)
         for name, file in (('isc', compared.isc), ('ceilingr', compared.ceiling))
     }
     written['reliable'] = writer.image(
-        'reliable', predicted, more={'desc': info['measure']}, Description=info['rule']
+        'reliable', predicted, more={'desc': info.measure}, Description=info.rule
     )
     agreement = AgreementResults(
-        info['n_participants'],
+        info.n_participants,
         written['ceilingr'],
         record.maps['pearsonr'],
         written['reliable'],
     )
     if record.metrics is not None:
         sets = {ALL_VOXELS: (predicted, by_fold)}
-        add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info['weights'])
+        add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info.weights)
     return replace(record, maps={**record.maps, **written}, agreement=agreement)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,26 +24,30 @@ from bids_neurodecode.stimuli.filmstore import (
     open_store,
 )
 from bids_neurodecode.systems.movie.setup import Chunks, FilmData, rows_on_voxels
-from bids_neurodecode.systems.movie.steps.encoding import Films
+from bids_neurodecode.systems.movie.steps.encoding import ALPHA, BandedFacts, Films, tests_of
 from bids_neurodecode.systems.movie.steps.explain import explain_study
+from bids_neurodecode.systems.movie.steps.network_outputs import (
+    FilmStores,
+    NetworkAbout,
+    NetworkFacts,
+)
 from bids_neurodecode.systems.movie.study import NetworkStudy, study_network
 from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import runs_on_card
-from bids_neurodecode.workflow.files import load_map, save_json, save_map
+from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import Apart, step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bids_neurodecode.systems.movie.explain import Explained
     from bids_neurodecode.systems.movie.judging import Judged
     from bids_neurodecode.systems.movie.parts import Pool
 
 WHAT = 'training of the movie network'
 REMEDY = 'choose movie.design = "small" or fewer voxels (movie.max_voxels)'
-ALPHA = 0.05
-
 
 PUBLISHED_GB = 3.0
 """What the network of the published design holds while it is trained, beside responses."""
@@ -67,7 +71,7 @@ def add_network(ladder: Ladder) -> None:
     ladder.add(train_network, apart=True, vgg16=vgg16)
 
 
-@step('filmstore', makes=('film_stores', 'pairs'), settings=('movie',))
+@step('filmstore', makes=('pairs',), records={'film_stores': FilmStores}, settings=('movie',))
 def store_films(
     participant: ParticipantInput, config: Config, trials: pd.DataFrame, films: str
 ) -> Mapping[str, object]:
@@ -82,12 +86,11 @@ def store_films(
     """
     period = participant.runs[0].repetition_time
     stores, pairs = stores_of(trials, participant.stimuli_dir, Path(films), period, config)
-    content = {
-        'films': list(stores),
-        'stores': [str(store.path) for store in stores.values()],
-        'notes': [note for store in stores.values() for note in store.notes],
-    }
-    return {'film_stores': content, 'pairs': pairs}
+    facts = FilmStores(
+        tuple(store.path for store in stores.values()),
+        tuple(note for store in stores.values() for note in store.notes),
+    )
+    return {'film_stores': facts, 'pairs': pairs}
 
 
 def stores_of(
@@ -127,7 +130,8 @@ def stores_of(
 @step(
     'banded',
     seconds=60,
-    makes=('banded_metrics', 'banded_by_fold', 'banded_info'),
+    makes=('banded_metrics', 'banded_by_fold'),
+    records={'banded_info': BandedFacts},
     settings=('delay', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
     memory=lambda size: 3 * size.series_gb,
@@ -180,7 +184,7 @@ def encode_banded(
     return {
         'banded_metrics': scores_table(scores),
         'banded_by_fold': save_map(by_fold, samples.responses.mask, judged.by_fold, fill=np.nan),
-        'banded_info': {'warnings': list(warnings), 'difference': compared._asdict()},
+        'banded_info': BandedFacts(difference=compared, warnings=tuple(warnings)),
     }
 
 
@@ -206,7 +210,7 @@ class NetworkCase:
 @step(
     'network',
     seconds=60,
-    makes=('network',),
+    records={'network': NetworkFacts},
     settings=('movie', 'delay', 'split', 'features', 'ridge', 'evaluation', 'seed'),
     threads=8,
     memory=lambda size: 5 * size.series_gb + size.null_gb + size.networks_gb,
@@ -217,7 +221,7 @@ def train_network(
     aligned: list[npt.NDArray[np.float32]],
     valid: npt.NDArray[np.bool_],
     features: npt.NDArray[np.float32],
-    film_stores: Mapping[str, Any],
+    film_stores: FilmStores,
     pairs: npt.NDArray[np.intp],
     by_fold: Path,
     vgg16: str,
@@ -248,8 +252,7 @@ def train_network(
         The parcellation, and the names of its regions.
     """
     config, split, who = films.config, films.plan.split, f'sub-{films.participant.label}'
-    stores = [Path(file) for file in film_stores['stores']]
-    data, keep = load_data(films, aligned, valid, features, stores, pairs)
+    data, keep = load_data(films, aligned, valid, features, film_stores.files, pairs)
     study = study_network(
         data,
         split,
@@ -267,7 +270,6 @@ def train_network(
         split,
         atlas,
         config,
-        films.folder,
         lambda what: log_progress(f'{who} {what}'),
         [run.bold.parent for run in films.participant.runs],
     )
@@ -342,9 +344,9 @@ def save_study(
     study: NetworkStudy,
     mask: VoxelMask,
     case: NetworkCase,
-    explained: Mapping[str, Any],
-) -> Path:
-    """Write everything that came of it; return the file of what is said of it.
+    explained: Mapping[str, Explained],
+) -> NetworkFacts:
+    """Write everything that came of it; return what is said of it.
 
     Parameters
     ----------
@@ -355,9 +357,9 @@ def save_study(
     case
         What the model was fitted to and how.
     explained
-        What the network relies on.
+        What the network relies on, by the names of tables.
     """
-    config, folder = case.films.config, case.films.folder
+    folder = case.films.folder
     judged_mask = mask.restrict(study.keep)
     baselines = {
         name: np.atleast_2d(load_map(file, judged_mask).astype(np.float64))
@@ -375,29 +377,37 @@ def save_study(
         extra['mean_frame'] = study.mean_frame
     study.network.save(folder / 'model', extra)
     save_map(folder / 'voxels.nii.gz', mask, network_mask)
-    info: dict[str, Any] = {
-        'mode': config.movie.mode,
-        'design': config.movie.sizes,
-        'perceptual': study.network.settings.perceptual,
-        'n_voxels': int(study.keep.sum()),
-        'warnings': [*study.notes, *explained['warnings']],
-        'perturbation': explained['perturbation'],
-        'concepts': explained['concepts'],
-        'parameters': study.network.n_parameters,
-        'encoder': study.judged is not None,
-        'decoder': study.reconstruction is not None,
-        'maps': save_maps(study, judged_mask, folder),
-    }
-    if study.judged is not None:
-        info |= _save_judged(study.judged, study.pool, judged_mask, folder)
-    if study.reconstruction is not None:
-        study.reconstruction.save(folder)
-        info['regions'] = _save_regions(study, judged_mask, case, folder)
-    write_text(folder / 'model.md', card(case, info))
-    return save_json(folder / 'result.json', info)
+    about = NetworkAbout(
+        case.films.config.movie.mode,
+        study.network.settings.perceptual,
+        int(study.keep.sum()),
+        study.network.n_parameters,
+    )
+    write_text(folder / 'model.md', card(case, about))
+    tables = {name: each.table for name, each in explained.items()}
+    judged, reconstruction = study.judged, study.reconstruction
+    if judged is not None:
+        _save_judged(judged, study.pool, judged_mask, folder)
+    if reconstruction is not None:
+        reconstruction.save(folder)
+        tables = {'regions': _regions(study, judged_mask, case), **tables}
+    written = {name: table for name, table in tables.items() if table is not None}
+    for name, table in written.items():
+        write_tsv(folder / f'{name}.tsv', table)
+    return NetworkFacts(
+        about=about,
+        maps=save_maps(study, judged_mask, folder),
+        tables=tuple(written),
+        encoder=judged is not None,
+        decoder=reconstruction is not None,
+        tests=None if judged is None else tests_of('network', judged),
+        observed=None if judged is None else judged.scores[0].value,
+        null_metric='' if judged is None else judged.scores[0].metric,
+        warnings=(*study.notes, *(note for each in explained.values() for note in each.notes)),
+    )
 
 
-def save_maps(study: NetworkStudy, mask: VoxelMask, folder: Path) -> list[str]:
+def save_maps(study: NetworkStudy, mask: VoxelMask, folder: Path) -> tuple[str, ...]:
     """Write the maps that pages show; return their names.
 
     Parameters
@@ -414,11 +424,11 @@ def save_maps(study: NetworkStudy, mask: VoxelMask, folder: Path) -> list[str]:
     maps = {name: values for name, values in named.items() if values is not None}
     for name, values in maps.items():
         save_map(folder / f'{name}.nii.gz', mask, values)
-    return list(maps)
+    return tuple(maps)
 
 
-def _save_judged(judged: Judged, pool: Pool, mask: VoxelMask, folder: Path) -> dict[str, Any]:
-    """Write the maps and predictions of the encoder; return what is said of its tests."""
+def _save_judged(judged: Judged, pool: Pool, mask: VoxelMask, folder: Path) -> None:
+    """Write the maps and predictions of the encoder."""
     save_map(folder / 'significant.nii.gz', mask, judged.p_fdr < ALPHA)
     for name in ('predictions', 'rows', 'null'):
         np.save(folder / f'{name}.npy', getattr(judged, name))
@@ -429,46 +439,33 @@ def _save_judged(judged: Judged, pool: Pool, mask: VoxelMask, folder: Path) -> d
         np.where(pool.used, judged.by_fold, np.nan),
         fill=np.nan,
     )
-    tests = {
-        'n_tested': int(np.isfinite(judged.r).sum()),
-        'n_fdr': int((judged.p_fdr < ALPHA).sum()),
-        'n_fwer': int((judged.p_fwer < ALPHA).sum()),
-        'r_fwer': judged.r_fwer if np.isfinite(judged.r_fwer) else None,
-    }
-    return {
-        'observed': judged.scores[0].value,
-        'null_metric': judged.scores[0].metric,
-        'tested': bool(np.isfinite(judged.p_fdr).any()),
-        'tests': tests,
-    }
 
 
-def _save_regions(study: NetworkStudy, mask: VoxelMask, case: NetworkCase, folder: Path) -> bool:
-    """Write the share of the saliency by region, where there is an atlas."""
+def _regions(study: NetworkStudy, mask: VoxelMask, case: NetworkCase) -> pd.DataFrame | None:
+    """Return the share of the saliency by region, where there is an atlas."""
     from bids_neurodecode.explain.saliency import saliency_by_region
 
     saliency = study.saliency
     if saliency is None or case.atlas is None or not saliency.max() > 0:
-        return False
+        return None
     codes, named = case.atlas
     labels = np.rint(load_map(codes, mask)).astype(int)
-    write_tsv(folder / 'regions.tsv', saliency_by_region(saliency, labels, named))
-    return True
+    return saliency_by_region(saliency, labels, named)
 
 
-def card(case: NetworkCase, info: Mapping[str, Any]) -> str:
+def card(case: NetworkCase, about: NetworkAbout) -> str:
     """Write the model card.
 
     Parameters
     ----------
     case
         What the model was fitted to and how.
-    info
-        What is said of the result.
+    about
+        The network.
     """
     participant, config = case.films.participant, case.films.config
     movie = config.movie
-    sizes = ', '.join(f'{name} {size}' for name, size in info['design'].items())
+    sizes = ', '.join(f'{name} {size}' for name, size in movie.sizes.items())
     switches = ', '.join(
         f'{name} {getattr(movie, name)}'
         for name in ('paper_bn', 'paper_mse', 'min_max', 'timing', 'standardize')
@@ -478,8 +475,8 @@ def card(case: NetworkCase, info: Mapping[str, Any]) -> str:
 The encoder (film to responses) and decoder (responses to a frame) of arXiv 2507.12009.
 
 - Mode: {movie.mode}; design {movie.design}: {sizes}
-- Parameters: {info['parameters']:,}; voxels: {info['n_voxels']:,}
-- Perceptual loss: {info['perceptual']}
+- Parameters: {about.n_parameters:,}; voxels: {about.n_voxels:,}
+- Perceptual loss: {about.perceptual}
 - Haemodynamic delay taken off the responses: {config.delay.seconds:g} s
 - Switches: {switches}
 - Runs (hash of their content): {runs_on_card(case.films.runs)}

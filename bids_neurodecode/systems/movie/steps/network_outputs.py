@@ -18,10 +18,11 @@ from bids_neurodecode.bids.sink import copy_file, write_json, write_tsv
 from bids_neurodecode.bids.video import beside, strip, write_picture, write_video
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.report.results import NetworkResults
+from bids_neurodecode.report.results import NetworkResults, VoxelTestResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.examples import pick_examples
-from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.systems.steps.records import Facts
+from bids_neurodecode.workflow.files import read_record
 
 DESC = 'network'
 SIGNIFICANT = 'p by surrogates, adjusted for the false discovery rate, below .05'
@@ -41,6 +42,31 @@ class NetworkAbout:
     perceptual: str
     n_voxels: int
     n_parameters: int
+
+
+@dataclass(frozen=True)
+class FilmStores:
+    """The stores of the frames of films, and what the report says of them."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFacts(Facts):
+    """What is said of a trained network."""
+
+    about: NetworkAbout
+    maps: tuple[str, ...]
+    tables: tuple[str, ...]
+    """What it relies on."""
+    encoder: bool
+    decoder: bool
+    tests: VoxelTestResults | None
+    """None where no voxel was tested."""
+    observed: float | None
+    """The score that was permuted."""
+    null_metric: str
 
 
 def write_network(
@@ -73,10 +99,10 @@ def write_network(
     """
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
-    folder, info = result.parent, read_json(result)
+    folder, facts = result.parent, read_record(NetworkFacts, result)
     maps = {
         key: writer.image(MAPS[key].product or key, folder / f'{key}.nii.gz', more=_DESC)
-        for key in info['maps']
+        for key in facts.maps
     }
     voxels = writer.image(
         'reliable',
@@ -84,32 +110,28 @@ def write_network(
         more={'label': DESC, 'desc': 'chosen'},
         Description='Voxels that the movie network takes',
     )
-    if info['encoder']:
-        _write_encoding(writer, participant, config, table, folder, tested=info['tested'])
+    if facts.encoder:
+        tested = facts.tests is not None
+        _write_encoding(writer, participant, config, table, folder, tested=tested)
     frames = None
-    if info['decoder']:
+    if facts.decoder:
         frames = write_frames(writer, participant, table, folder)
-    explained = {
+    told: dict[str, Any] = vars(facts.about) | {
         name: writer.table(
             name,
             pd.read_csv(folder / f'{name}.tsv', sep='\t'),
             columns=f'network_{name}',
             more=_DESC,
         )
-        for name in ('regions', 'perturbation', 'concepts')
-        if info.get(name)
+        for name in facts.tables
     }
     curves = pd.read_csv(folder / 'curves.tsv', sep='\t')
     network = NetworkResults(
-        mode=info['mode'],
         design=config.movie.design,
-        perceptual=info['perceptual'],
-        n_voxels=info['n_voxels'],
-        n_parameters=info['parameters'],
         curves=writer.table('curves', curves, columns='network_curves', more=_DESC),
         voxels=voxels,
         frames=frames,
-        **explained,
+        **told,
     )
     writer.model(folder / 'model' / 'weights.safetensors', config, DESC, folder / 'model.md')
     writer.copy('model', folder / 'model' / 'model.json', desc=DESC, extension='.json')

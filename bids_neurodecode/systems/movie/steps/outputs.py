@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.bids.sink import copy_file
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.report.results import NullResults, ParticipantResults, VoxelTestResults
+from bids_neurodecode.report.results import NullResults, ParticipantResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.clean import UNITS
-from bids_neurodecode.systems.movie.steps.encoding import FilmFacts
+from bids_neurodecode.systems.movie.steps.earlier import Shown
+from bids_neurodecode.systems.movie.steps.encoding import BandedFacts, FilmFacts
 from bids_neurodecode.systems.movie.steps.group_outputs import (
     Compared,
     add_ceilings,
@@ -26,6 +27,8 @@ from bids_neurodecode.systems.movie.steps.group_outputs import (
 )
 from bids_neurodecode.systems.movie.steps.network_outputs import (
     SIGNIFICANT,
+    FilmStores,
+    NetworkFacts,
     held_out_runs,
     write_network,
 )
@@ -35,7 +38,7 @@ from bids_neurodecode.systems.steps.publish import (
     publish_tsnr,
     publishing,
 )
-from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.workflow.files import read_json, read_record
 from bids_neurodecode.workflow.step import Inputs
 
 DESC = 'linear'
@@ -77,12 +80,13 @@ class LinearModel(Inputs):
     model: Path
     encode_info: FilmFacts
     banded_metrics: pd.DataFrame | None = None
-    banded_info: Mapping[str, Any] | None = None
+    banded_info: BandedFacts | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Of ridge and banded ridge."""
-        return (*self.encode_info.warnings, *(self.banded_info or {}).get('warnings', ()))
+        banded = () if self.banded_info is None else self.banded_info.warnings
+        return (*self.encode_info.warnings, *banded)
 
 
 @publishing(lambda size: size.series_gb)
@@ -91,9 +95,8 @@ def publish_films(
     linear: LinearModel,
     compared: Compared,
     aligned: list[npt.NDArray[np.float32]],
-    showings: Mapping[str, Any],
     network: Path | None = None,
-    film_stores: Mapping[str, Any] | None = None,
+    film_stores: FilmStores | None = None,
 ) -> Mapping[str, object]:
     """Write the derivatives of films, and the record for the report.
 
@@ -105,24 +108,21 @@ def publish_films(
         What the linear models gave, and the comparison of participants.
     aligned
         Series of each run on the clock of its films, (n_volumes, n_voxels).
-    showings
-        When each film was shown in which run.
     network
         File of what the network gave; None: none was trained.
     film_stores
         Frames of the films, as stored; None: no network.
     """
     publisher, participant, info = outputs.publisher, outputs.participant, linear.encode_info
-    writer, plan, shown = publisher.writer, outputs.plan, showings['showings']
-    publish_aligned(publisher, outputs.mask, aligned, shown)
-    n_films = [sum(s['run'] == number for s in shown) for number in range(len(participant.runs))]
+    writer, plan = publisher.writer, outputs.plan
+    publish_aligned(publisher, outputs.mask, aligned, plan.table)
     scores = linear_metrics(linear)
     maps = publish_maps(writer, outputs.tsnr, linear) | outputs.publish_atlas()
     voxels = predicted_mask(outputs.mask, linear.model)
     publish_predicted(publisher, voxels, plan.table, linear)
     record = publisher.record(
         'movie',
-        n_trials=dict(enumerate(n_films)),
+        n_trials=films_of_runs(plan.table),
         plan=plan,
         warnings=linear.warnings,
         voxel_tests=() if info.tests is None else (info.tests,),
@@ -138,7 +138,7 @@ def publish_films(
         voxels.save(predicted)
         record = write_agreement(record, writer, compared, predicted, linear.by_fold)
     if network is not None and film_stores is not None:
-        record = with_network(record, publisher, plan.table, network, scores, film_stores['notes'])
+        record = with_network(record, publisher, plan.table, network, scores, film_stores.notes)
         add_network_ceilings(record, compared, network, linear.by_fold)
     return publisher.finish(record)
 
@@ -166,14 +166,14 @@ def add_network_ceilings(
     sets = {'voxels': (agreement.voxels, by_fold)}
     if judged.exists():
         sets['selected voxels'] = (judged, network.with_name('by_fold.nii.gz'))
-    add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info['weights'])
+    add_ceilings(record.metrics, agreement.ceiling, ceiling, sets, info.weights)
 
 
 def publish_aligned(
     publisher: Publisher,
     mask: VoxelMask,
     aligned: list[npt.NDArray[np.float32]],
-    showings: list[dict[str, Any]],
+    table: pd.DataFrame,
 ) -> None:
     """Write each run's cleaned series on the clock of its films, the delay taken out.
 
@@ -184,22 +184,30 @@ def publish_aligned(
     mask
         Voxels of the analysis.
     aligned
-        Series of each run on the clock of its films, (n_volumes, n_voxels).
-    showings
-        When each film was shown in which run.
+        Series of each presentation on the clock of its film, (n_volumes, n_voxels).
+    table
+        One row per sample; presentations are in its order.
     """
     participant, config, writer = publisher.participant, publisher.config, publisher.writer
+    first = table.drop_duplicates('showing')
+    onsets, films = first['onset'].astype(float), first['film'].astype(str)
+    shown = [*map(Shown, films, map(len, aligned), onsets)]
     for number, run in enumerate(participant.runs):
-        mine = [i for i, showing in enumerate(showings) if showing['run'] == number]
+        mine = np.flatnonzero(first['run'] == number)
         writer.for_run(run.entities, run.sources).series(
             'delayed',
             mask.image(np.concatenate([aligned[i] for i in mine])),
             run.repetition_time,
             Delay=config.delay.seconds,
-            Films=[_film_of(showings[i]) for i in mine],
+            Films=[shown[i].to_json() for i in mine],
             Scaling=config.clean.scaling,
             Units=UNITS[config.clean.scaling],
         )
+
+
+def films_of_runs(table: pd.DataFrame) -> dict[Hashable, int]:
+    """Return how many films each run showed, by its number; ``table`` has a row per sample."""
+    return table.groupby('run')['showing'].nunique().to_dict()
 
 
 def publish_maps(writer: ProductWriter, tsnr: Path, linear: LinearModel) -> dict[str, Path]:
@@ -280,8 +288,9 @@ def linear_metrics(linear: LinearModel) -> pd.DataFrame:
         table = pd.concat([table, linear.banded_metrics], ignore_index=True)
     if linear.banded_info is not None:
         mine = (table['model'] == 'ridge') & (table['metric'] == 'voxel_r_mean')
-        told = {'compared_model': 'banded-ridge', 'compared_space': 'voxels'}
-        told |= {x: linear.banded_info['difference'][name] for x, name in DIFFERENCE.items()}
+        told: dict[str, Any] = {'compared_model': 'banded-ridge', 'compared_space': 'voxels'}
+        difference = linear.banded_info.difference
+        told |= {column: getattr(difference, name) for column, name in DIFFERENCE.items()}
         for column, value in told.items():
             table[column] = table[column].astype(object).mask(mine, value)
     return with_types(table)
@@ -293,7 +302,7 @@ def with_network(
     table: pd.DataFrame,
     result: Path,
     linear: pd.DataFrame,
-    notes: list[str],
+    notes: Sequence[str],
 ) -> ParticipantResults:
     """Write what the movie network made and add it to the record.
 
@@ -315,12 +324,12 @@ def with_network(
     network, maps, metrics = write_network(
         publisher.writer, publisher.participant, publisher.config, table, result, linear
     )
-    info, null, tests = read_json(result), record.null, record.voxel_tests
-    if info['encoder'] and info['tested']:
-        tests = (VoxelTestResults('network', **info['tests']), *tests)
+    facts, null, tests = read_record(NetworkFacts, result), record.null, record.voxel_tests
+    if facts.tests is not None and facts.observed is not None:
+        tests = (facts.tests, *tests)
         if null is not None:
             copy_file(result.with_name('null.npy'), null.values)
-            null = NullResults(null.values, info['observed'], info['null_metric'])
+            null = NullResults(null.values, facts.observed, facts.null_metric)
     return replace(
         record,
         network=network,
@@ -329,14 +338,8 @@ def with_network(
         metrics=metrics,
         null=null,
         notes=(*record.notes, *notes),
-        warnings=(*record.warnings, *info['warnings']),
+        warnings=(*record.warnings, *facts.warnings),
     )
-
-
-def _film_of(showing: dict[str, Any]) -> dict[str, Any]:
-    """Return what the sidecar says of a presentation: where in the film it starts, if later."""
-    film = {'StimFile': showing['film'], 'Volumes': showing['n_samples']}
-    return film | ({'FilmOnset': showing['film_onset']} if showing['film_onset'] else {})
 
 
 def predicted_mask(mask: VoxelMask, model: Path) -> VoxelMask:

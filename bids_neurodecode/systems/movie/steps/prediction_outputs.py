@@ -16,6 +16,7 @@ from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.steps.network_outputs import NetworkAbout, write_frames
+from bids_neurodecode.systems.movie.steps.outputs import films_of_runs
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, publishing
 from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.workflow.files import read_record
@@ -76,7 +77,7 @@ def publish_film_predictions(
         'movie',
         leaks=facts.leaks,
         voxels=facts.voxels,
-        n_trials=trials.groupby('run')['showing'].nunique().to_dict(),
+        n_trials=films_of_runs(trials),
         notes=(APPLIED.format(name=model.name), PREDICTED.format(films=films)),
         warnings=facts.warnings,
         maps=maps,

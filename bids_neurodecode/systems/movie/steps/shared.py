@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,25 @@ import numpy.typing as npt
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import VoxelMask
-from bids_neurodecode.systems.movie.steps.group import others_of, sources_of
+from bids_neurodecode.systems.movie.steps.group import others_of, read_everyone, sources_of
 from bids_neurodecode.systems.movie.steps.totals import get_total
 from bids_neurodecode.systems.steps.plan import Plan
-from bids_neurodecode.workflow.files import read_json, save_map
+from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.step import step
+
+
+@dataclass(frozen=True)
+class SharedFacts:
+    """Who was compared."""
+
+    notes: tuple[str, ...]
 
 
 @step(
     'shared',
-    makes=('agreement_maps', 'shared_info'),
+    makes=('agreement_maps',),
     many=('agreement_maps',),
+    records={'shared_info': SharedFacts},
     settings=('clean',),
     memory=lambda size: 4 * size.run_gb + size.series_gb,
 )
@@ -56,23 +65,17 @@ def shared_responses(
 
     maps: list[Path] = []
     notes: tuple[str, ...] = ()
-    n_participants = 1
     repeats = agreement_of_repeats(responses, plan.table)
     if repeats is not None:
         maps.append(save_map(folder / 'repeatr.nii.gz', mask, repeats))
     if everyone:
-        records = read_json(Path(everyone))['participants']
-        people = [ParticipantInput.from_json(record) for record in records]
+        people = read_everyone(Path(everyone))
         sources, key, notes = sources_of(participant, people, config, None, '')
         if len(sources) > 1:
             total = get_total(sources, Path(sums), key)
             notes = (*notes, *total.notes)
-            n_participants = len(total.labels)
             label, table = participant.label, plan.table
             with others_of(total, label, table, mask, responses, folder) as (others, _):
                 isc = agreement(responses, others, showings_of(table), what='aligned').r
             maps.append(save_map(folder / 'isc.nii.gz', mask, isc))
-    return {
-        'agreement_maps': maps,
-        'shared_info': {'notes': list(notes), 'n_participants': n_participants},
-    }
+    return {'agreement_maps': maps, 'shared_info': SharedFacts(notes)}

@@ -24,7 +24,8 @@ from bids_neurodecode.errors import DataError, NeurodecodeError
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
-from bids_neurodecode.workflow.files import common_mask, read_json, save_json
+from bids_neurodecode.workflow.files import common_mask, read_record, save_json
+from bids_neurodecode.workflow.step import form_of
 
 NOBODY = 'The series of no participant could be read for the sum over participants: {reasons}.'
 NO_SHARED_VOXEL = 'The brain masks of {n} participants have no voxel in common ({labels}).'
@@ -33,6 +34,14 @@ UNREADABLE = (NeurodecodeError, OSError, EOFError, ValueError, zlib.error)
 """What reading another participant's files may raise; that one is left out then."""
 
 Showing = tuple[list[str], Float32Array]
+
+
+@dataclass(frozen=True)
+class TotalFacts:
+    """Who is in a sum over participants, and who is not, and why."""
+
+    labels: tuple[str, ...]
+    left_out: dict[str, str]
 
 
 class Source(Protocol):
@@ -220,7 +229,8 @@ def get_total(
     """
     from filelock import FileLock
 
-    place = folder / hashlib.sha256(f'{__version__}\n{key}'.encode()).hexdigest()[:16]
+    depends = f'{__version__}\n{form_of(TotalFacts)}\n{key}'
+    place = folder / hashlib.sha256(depends.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_suffix('.lock')):
         if not (place / 'total.json').exists():
@@ -257,8 +267,8 @@ def _build(sources: Sequence[Source], place: Path, scale: Scale | None) -> None:
             break
         left_out[failed[0]] = failed[1]
     mask.save(place / 'mask.nii.gz')
-    content = {'labels': [source.label for source in kept], 'left_out': left_out}
-    save_json(place / 'total.part', content)
+    facts = TotalFacts(tuple(source.label for source in kept), left_out)
+    save_json(place / 'total.part', facts)
     (place / 'total.part').rename(place / 'total.json')
 
 
@@ -344,17 +354,17 @@ def _join(
         file.unlink()
     np.save(place / 'counts.npy', np.concatenate([counts[film] for film in films]))
     np.save(place / 'moments.npy', np.stack([moments[film] for film in films]))
-    save_json(place / 'stimuli.json', {'stimuli': stimuli})
+    np.save(place / 'stimuli.npy', stimuli)
 
 
 def _open(place: Path) -> Total:
-    content = read_json(place / 'total.json')
+    facts = read_record(TotalFacts, place / 'total.json')
     return Total(
         np.load(place / 'values.npy', mmap_mode='r'),
         np.load(place / 'counts.npy'),
-        tuple(read_json(place / 'stimuli.json')['stimuli']),
+        tuple(np.load(place / 'stimuli.npy').tolist()),
         np.load(place / 'moments.npy', mmap_mode='r'),
         VoxelMask.load(place / 'mask.nii.gz'),
-        tuple(content['labels']),
-        content['left_out'],
+        facts.labels,
+        facts.left_out,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,7 +103,7 @@ def without_selection(config: Config) -> Config:
 
 @step(
     'align',
-    makes=('responses', 'aligned', 'showings', 'valid'),
+    makes=('responses', 'aligned', 'valid'),
     many=('aligned',),
     settings=('clean', 'delay'),
     memory=lambda size: 4 * size.run_gb + size.series_gb,
@@ -126,7 +125,8 @@ def align_films(
         One row per volume of a film.
     folder
         Where the arrays are written: ``responses``, (n_samples, n_voxels), no delay taken out; one
-        ``aligned`` a presentation, the delay taken out; and which samples these hold (``valid``).
+        ``aligned`` a presentation, the delay taken out, in the order of ``trials``; and which
+        samples these hold (``valid``).
     """
     from bids_neurodecode.signals.delay import align_to_clock
 
@@ -134,12 +134,11 @@ def align_films(
         folder / 'responses.npy', 'w+', np.float32, (len(trials), mask.n_voxels)
     )
     aligned: list[Path] = []
-    showings: list[dict[str, Any]] = []
     valid = np.zeros(len(trials), dtype=bool)
     for number, run in enumerate(participant.runs):
         series = clean_run(run, mask, config.clean)
         for _, rows in trials[trials['run'] == number].groupby('showing', sort=False):
-            onset, film = float(rows['run_onset'].iloc[0]), str(rows['film'].iloc[0])
+            onset = float(rows['run_onset'].iloc[0])
             clock = (series, run.repetition_time, onset, len(rows), run.repetition_time)
             responses[rows.index] = align_to_clock(*clock, 0.0, start_time=run.start_time).values
             delayed = align_to_clock(*clock, config.delay.seconds, start_time=run.start_time)
@@ -149,15 +148,8 @@ def align_films(
             np.save(file, delayed.values[:length])
             valid[rows.index[:length]] = True
             aligned.append(file)
-            into = float(rows['onset'].iloc[0])
-            showings.append({'run': number, 'film': film, 'n_samples': length, 'film_onset': into})
     responses.flush()
-    return {
-        'valid': valid,
-        'responses': folder / 'responses.npy',
-        'aligned': aligned,
-        'showings': {'showings': showings},
-    }
+    return {'valid': valid, 'responses': folder / 'responses.npy', 'aligned': aligned}
 
 
 @step('features', seconds=4, makes=('features', 'bands'), many=('bands',), settings=('features',))
