@@ -133,7 +133,6 @@ SYSTEMS_NAMED = {
     'cli.parser': 'conditions go with --level betas: their events are read otherwise',
     'config': 'a group of settings is called encoding',
     'extensions': 'the table of the systems of this package',
-    'report.results': 'a record of a participant is called encoding',
     'text': 'words that people write in the place of a name',
 }
 """Modules outside of systems that name one, and why."""

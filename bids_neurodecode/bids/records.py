@@ -10,16 +10,46 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.errors import NeurodecodeError
 
+T = TypeVar('T')
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""What reads a dataclass, which takes longer to make than to use."""
 Paradigm = Literal['images', 'movie', 'conditions']
 Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts', 'algonauts2025']
 """BIDS, or how the Natural Scenes Dataset, Emo-FilM and the Algonauts Challenge are published."""
 OF_RESPONSES: frozenset[Layout] = frozenset({'nsd', 'algonauts'})
 """Layouts that hold a response to each image: no series, and a session of betas is a run."""
+
+
+def read_as(kind: type[T], text: str | bytes) -> T:
+    """Read JSON as what a dataclass holds, by the types of its fields.
+
+    Parameters
+    ----------
+    kind
+        The dataclass.
+    text
+        The JSON.
+
+    Raises
+    ------
+    ValueError
+        Naming the first field that is missing or of another type.
+    """
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    try:
+        record: T = _ADAPTERS[kind].validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f'{".".join(map(str, first["loc"]))}: {first["msg"]}') from error
+    return record
 
 
 @dataclass(frozen=True)
@@ -131,24 +161,7 @@ class ParticipantInput:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        runs = []
-        for run in values.pop('runs'):
-            for key in ('bold', 'mask', 'events', 'confounds'):
-                run[key] = None if run[key] is None else Path(run[key])
-            for key in ('sources', 'notes'):
-                run[key] = tuple(run[key])
-            runs.append(RunInput(**run))
-        values['events_only'] = tuple(
-            EventsInput(run['entities'], Path(run['events']), tuple(run['sources']))
-            for run in values['events_only']
-        )
-        for key in ('stimuli_dir', 'betas', 'betas_events', 'captions'):
-            values[key] = None if values[key] is None else Path(values[key])
-        for key in ('stimuli', 'conditions'):
-            values[key] = tuple(values[key])
-        values['features'] = {k: Path(v) for k, v in values.get('features', {}).items()}
-        return cls(runs=tuple(runs), **values)
+        return read_as(cls, text)
 
 
 def _plain(value: Any) -> Any:

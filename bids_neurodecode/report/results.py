@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from bids_neurodecode.bids.records import Paradigm
+from bids_neurodecode.bids.records import Paradigm, read_as
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.spaces import Form, form_of
 from bids_neurodecode.text import one_line
@@ -393,9 +393,9 @@ class ParticipantResults:
             If it is not such a record; ``source`` is what the message names.
         """
         try:
-            record = cls(**_typed(json.loads(text)))
+            record = read_as(cls, text)
             return record if folder is None else _placed(record, folder.absolute())
-        except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             reason = one_line(error)
             raise ReportError(BROKEN.format(source=source, reason=reason)) from error
 
@@ -423,82 +423,3 @@ def _placed(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return {key: _placed(each, folder) for key, each in value.items()}
     return value
-
-
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn what JSON holds into the types of :class:`ParticipantResults`."""
-    values['runs'] = tuple(
-        RunResults(**_with_paths(run, 'bold', 'mask', 'events', 'confounds'))
-        for run in values['runs']
-    )
-    values['stages'] = tuple(StageResults(**stage) for stage in values.get('stages', ()))
-    values |= _of_samples(values)
-    if values.get('betas') is not None:
-        betas = values['betas']
-        betas['component_curves'] = tuple(tuple(c) for c in betas.get('component_curves', ()))
-        for key in ('n_components', 'hrf_times_to_peak', 'fold_models', 'model_scores'):
-            betas[key] = tuple(betas.get(key, ()))
-        values['betas'] = BetaResults(**betas)
-    of_files: tuple[tuple[str, type[Any], tuple[str, ...]], ...] = (
-        ('null', NullResults, ('values',)),
-        (
-            'network',
-            NetworkResults,
-            ('curves', 'voxels', 'frames', 'regions', 'perturbation', 'concepts'),
-        ),
-        ('agreement', AgreementResults, ('ceiling', 'accuracy', 'voxels')),
-    )
-    for name, record, files in of_files:
-        if values.get(name) is not None:
-            values[name] = record(**_with_paths(values[name], *files))
-    if values.get('generation') is not None:
-        made = values['generation']
-        made = _with_tuples(made, 'judges')
-        generation = _with_paths(made, 'table', 'folder', 'examples', 'curves')
-        generation['facts'] = tuple(generation['facts'])
-        known = generation.get('guided_by')
-        generation['guided_by'] = None if known is None else tuple(known)
-        generation['sheets'] = tuple(Path(sheet) for sheet in generation['sheets'])
-        values['generation'] = GenerationResults(**generation)
-    if values.get('encoding') is not None:
-        tables = ('voxels', 'betas', 'betas_table', 'examples', 'null_r', 'curves')
-        encoding = _with_paths(values['encoding'], *tables)
-        encoding['bands'] = tuple(encoding['bands'])
-        encoding['maps'] = {name: Path(path) for name, path in encoding['maps'].items()}
-        values['encoding'] = EncodingResults(**encoding)
-    if values.get('conditions') is not None:
-        conditions = _with_paths(values['conditions'], 'dissimilarity', 'regions')
-        conditions['names'] = tuple(conditions['names'])
-        values['conditions'] = ConditionResults(**conditions)
-    tests = values.get('voxel_tests', ())
-    values['voxel_tests'] = tuple(VoxelTestResults(**test) for test in tests)
-    if values.get('confusion') is not None:
-        confusion = _with_paths(values['confusion'], 'matrix')
-        confusion['labels'] = tuple(confusion['labels'])
-        values['confusion'] = ConfusionResults(**confusion)
-    for key in ('derivatives', 'notes', 'warnings', 'leaks', 'members'):
-        values[key] = tuple(values.get(key, ()))
-    for key in ('maps', 'features'):
-        values[key] = {name: Path(path) for name, path in values.get(key, {}).items()}
-    return _with_paths(
-        values,
-        *('trials', 'mean_bold', 'metrics', 'predictions', 'stimuli_dir', 'parcels', 'config'),
-        'decoded_regions',
-    )
-
-
-def _of_samples(values: dict[str, Any]) -> dict[str, Any]:
-    split, voxels = values.get('split'), values.get('voxels')
-    held = 'n_held_out', 'n_units_held_out'
-    return {
-        'split': None if split is None else SplitResults(**_with_tuples(split, *held)),
-        'voxels': None if voxels is None else VoxelResults(**_with_tuples(voxels, 'n_scored')),
-    }
-
-
-def _with_tuples(values: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return values | {key: tuple(values.get(key, ())) for key in keys}
-
-
-def _with_paths(values: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return values | {k: Path(values[k]) for k in keys if values.get(k) is not None}

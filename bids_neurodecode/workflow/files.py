@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
 
-from bids_neurodecode.bids.records import RunInput
+from bids_neurodecode.bids.records import RunInput, read_as
 from bids_neurodecode.bids.sink import write_image, write_text, write_volumes
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import VoxelMask
@@ -224,8 +223,6 @@ def read_record(kind: type[T], path: Path) -> T:
         If a field is missing or of another type.
     """
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = f'{".".join(map(str, first["loc"]))}: {first["msg"]}'
-        raise DataError(WRONG_FORM.format(file=path, kind=kind.__name__, what=what)) from error
+        return read_as(kind, path.read_bytes())
+    except ValueError as error:
+        raise DataError(WRONG_FORM.format(file=path, kind=kind.__name__, what=error)) from error

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from bids_neurodecode.bids.records import ParticipantInput
+from bids_neurodecode.bids.records import ParticipantInput, read_as
 from bids_neurodecode.config import Config
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.step import ALL, PLACES, Step
@@ -66,14 +66,7 @@ class Call:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read it from JSON."""
-        content = json.loads(text)
-        return cls(
-            Path(content['output_dir']),
-            Path(content['bids_dir']),
-            tuple(content['derivatives']),
-            tuple(content['notes']),
-            content['run_id'],
-        )
+        return read_as(cls, text)
 
 
 @dataclass(frozen=True)
