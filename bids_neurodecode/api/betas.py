@@ -406,6 +406,7 @@ def _estimate(
         options=SingleTrialOptions(models=models, **fixed),
         **more,
     )
+    assert estimates is not None, 'all passes were done'
     if model != 'auto':
         return estimates, models[0], notes
     scores = compare_models(estimates.inner, stimulus, folds)

@@ -67,46 +67,40 @@ def participant_level(
     run_id
         Of this run.
     """
+    from bids_neurodecode.levels.pages import participant_report
+    from bids_neurodecode.levels.unchanged import remember
+
     run = run_settings(arguments, config, inputs, run_id)
     if not inputs.participants:
         return _nothing_to_run(arguments, config, inputs)
     run = with_models(run, arguments, inputs.participants)
     owners = [(person.label, person.task) for person in inputs.participants]
     with hold_results([run.output_dir], owners, run.work_dir, jobs=jobs_of(arguments)):
-        return _participant_level(arguments, config, inputs, run)
-
-
-def _participant_level(
-    arguments: Arguments, config: Config, inputs: DatasetInput, run: RunSettings
-) -> int:
-    from bids_neurodecode.levels.pages import participant_report
-    from bids_neurodecode.levels.unchanged import remember
-
-    write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
-    labels = [participant.label for participant in inputs.participants]
-    if arguments.boilerplate_only:
-        LOGGER.info(METHODS_WRITTEN.format(folder=run.output_dir / 'logs'))
-        return OK
-    if arguments.reports_only:
-        task = task_of_results(arguments.task_id, run.output_dir)
-        files = find_results(run.output_dir, labels, task)
-        pages = [participant_report(file, run.output_dir) for file in files]
-        _say_scores(files)
-        for page in pages:
-            LOGGER.info('Report: %s', page)
-        return OK
-    with hold(run.work_dir, labels, jobs=jobs_of(arguments)):
-        done, failures = _run_participants(arguments, inputs, run)
-    people = [person for person, _ in done]
-    if done:
-        results = _results_of(inputs, run.output_dir, [person.label for person in people])
-        write_dataset(arguments, config, inputs, results)
-        # not before: what is remembered is never written again, the dataset's files among it
-        for person, key in done:
-            remember(person, run, key)
-        _say_what_was_found(results, run)
-    _say_outcome(inputs, run.output_dir, people)
-    return FAILED if inputs.failures else code_of(failures)
+        write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
+        labels = [participant.label for participant in inputs.participants]
+        if arguments.boilerplate_only:
+            LOGGER.info(METHODS_WRITTEN.format(folder=run.output_dir / 'logs'))
+            return OK
+        if arguments.reports_only:
+            task = task_of_results(arguments.task_id, run.output_dir)
+            files = find_results(run.output_dir, labels, task)
+            pages = [participant_report(file, run.output_dir) for file in files]
+            _say_scores(files)
+            for page in pages:
+                LOGGER.info('Report: %s', page)
+            return OK
+        with hold(run.work_dir, labels, jobs=jobs_of(arguments)):
+            done, failures = _run_participants(arguments, inputs, run)
+        people = [person for person, _ in done]
+        if done:
+            results = _results_of(inputs, run.output_dir, [person.label for person in people])
+            write_dataset(arguments, config, inputs, results)
+            # not before: what is remembered is never written again, the dataset's files among it
+            for person, key in done:
+                remember(person, run, key)
+            _say_what_was_found(results, run)
+        _say_outcome(inputs, run.output_dir, people)
+        return FAILED if inputs.failures else code_of(failures)
 
 
 def _run_participants(

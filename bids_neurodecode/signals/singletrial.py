@@ -79,7 +79,8 @@ def estimate_single_trials(
     progress: Callable[[int, int], None] | None = None,
     allocate: Allocate | None = None,
     device: Device | Literal['torch'] = 'cpu',
-) -> SingleTrialBetas:
+    share: Share | None = None,
+) -> SingleTrialBetas | None:
     """Estimate a beta for each trial and voxel.
 
     Parameters
@@ -119,10 +120,17 @@ def estimate_single_trials(
         block of voxels at a time (as ``options.chunk_voxels`` limits them); ``torch``: PyTorch on
         the processor, to compare with. Designs are factorised by NumPy in any case. What devices
         find differs by rounding.
+    share
+        A share of one pass that is done alone, where others do the rest at the same time. All
+        shares of the passes before it have to be done, and ``allocate`` has to find what they
+        made, joined: what a share does not do is zero bytes in what it made, so that arrays of
+        one name are joined by "or". With the arrays of all four passes, and no share, nothing
+        more is computed, and what is returned is what would have been found alone.
 
     Returns
     -------
     SingleTrialBetas
+        None where a share is done.
 
     Raises
     ------
@@ -138,60 +146,6 @@ def estimate_single_trials(
     noise components (there they are dropped), and that voxels that do not vary in some run are
     left out.
     """
-    found = _estimate(
-        series,
-        onset_volumes,
-        conditions,
-        repetition_time,
-        stimulus_duration,
-        sessions=sessions,
-        extra_regressors=extra_regressors,
-        tuning_sets=tuning_sets,
-        inner_sets=inner_sets,
-        options=options,
-        progress=progress,
-        allocate=allocate,
-        device=device,
-    )
-    assert found is not None, 'all passes were done'
-    return found
-
-
-def estimate_share(share: Share, *inputs: Any, **more: Any) -> None:
-    """Do a share of one pass, where others do the rest at the same time.
-
-    All shares of the passes before it have to be done, and ``allocate`` has to find what they
-    made, joined: what a share does not do is zero bytes in what it made, so that arrays of one
-    name are joined by "or". With the arrays of all four passes :func:`estimate_single_trials`
-    computes nothing more, and returns what it would have found alone.
-
-    Parameters
-    ----------
-    share
-        Which one.
-    *inputs, **more
-        Those of :func:`estimate_single_trials`, with ``allocate`` among them.
-    """
-    _estimate(*inputs, share=share, **more)
-
-
-def _estimate(
-    series: Sequence[RunSeries],
-    onset_volumes: Sequence[npt.ArrayLike],
-    conditions: Sequence[Sequence[Any] | npt.NDArray[Any]],
-    repetition_time: float,
-    stimulus_duration: float,
-    *,
-    sessions: Sequence[Any] | None = None,
-    extra_regressors: Sequence[npt.NDArray[Any] | None] | None = None,
-    tuning_sets: Sequence[BoolArray] = (),
-    inner_sets: Sequence[BoolArray] = (),
-    options: SingleTrialOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    allocate: Allocate | None = None,
-    device: Device | Literal['torch'] = 'cpu',
-    share: Share | None = None,
-) -> SingleTrialBetas | None:
     options = options or SingleTrialOptions()
     design = build_design(
         series,

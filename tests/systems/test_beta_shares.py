@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from bids_neurodecode.signals.singletrial import estimate_share, estimate_single_trials
+from bids_neurodecode.signals.singletrial import estimate_single_trials
 from bids_neurodecode.signals.trialpasses import Share
 from bids_neurodecode.systems.steps.betas import _Arrays
 from tests.signals.test_singletrial import simulate
@@ -41,7 +41,8 @@ def in_shares(inputs, folder, n, *, skip=()):
             if (stage, share) in skip:
                 continue
             arrays = _Arrays(folder / str(next(number)), 120, left)
-            estimate_share(Share(stage, share, n), *inputs, **FOLDS, allocate=arrays)
+            part = Share(stage, share, n)
+            estimate_single_trials(*inputs, **FOLDS, allocate=arrays, share=part)
             made += arrays.made
         left += made
     arrays = _Arrays(folder / 'all', 120, left)

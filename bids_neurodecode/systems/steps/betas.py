@@ -473,7 +473,7 @@ def _run_engine(
     share: Share | None = None,
 ) -> SingleTrialBetas | None:
     """Estimate all, or do a share of a pass."""
-    from bids_neurodecode.signals.singletrial import estimate_share, estimate_single_trials
+    from bids_neurodecode.signals.singletrial import estimate_single_trials
 
     participant, config, table = series.participant, series.config, series.plan.table
     options = SingleTrialOptions(
@@ -505,10 +505,7 @@ def _run_engine(
         'allocate': allocate,
         'device': 'cuda' if series.device == 'cuda' else 'cpu',
     }
-    if share is not None:
-        estimate_share(share, *inputs, **common)
-        return None
-    return estimate_single_trials(*inputs, **common)
+    return estimate_single_trials(*inputs, **common, share=share)
 
 
 def _confounds(
