@@ -1,4 +1,4 @@
-"""Room for large arrays: mapped to a file where what they are made of is."""
+"""Large arrays: room that is mapped to a file where what they are made of is, blocks, sums."""
 
 from __future__ import annotations
 
@@ -86,6 +86,28 @@ def blocks(n: int, size: int, most: int | None = None) -> Iterator[slice]:
     step = max(1, BLOCK_BYTES // (8 * max(1, size)))
     step = step if most is None else min(step, most)
     return (slice(start, start + step) for start in range(0, n, step))
+
+
+def group_sums(
+    values: npt.NDArray[Any], groups: npt.NDArray[np.integer[Any]], n_groups: int
+) -> npt.NDArray[np.float64]:
+    """Return the sum of the rows of each group, (n_groups, n_columns), in double precision.
+
+    The bits are those of :meth:`numpy.ufunc.at`, which takes tens of times as long.
+
+    Parameters
+    ----------
+    values
+        Shape (n_rows, n_columns).
+    groups
+        The group of each row, (n_rows,), from 0.
+    n_groups
+        How many there are; of those without a row the sum is 0.
+    """
+    sums = np.zeros((n_groups, values.shape[1]))
+    for group, row in zip(groups, values, strict=True):
+        sums[group] += row
+    return sums
 
 
 def by_rows(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.mapped import blocks, room, rows_of
+from bids_neurodecode.mapped import blocks, group_sums, room, rows_of
 from bids_neurodecode.spaces import Space, load_image, space_of
 from bids_neurodecode.typing import IndexArray
 
@@ -379,8 +379,7 @@ class Samples:
         table = self.table.iloc[first].reset_index(drop=True).assign(n_repeats=counts)
         means = room(self.values, (len(first), self.values.shape[1]))
         for part in blocks(means.shape[1], len(first), COLUMNS):
-            sums = np.zeros(means[:, part].shape, dtype=np.float64)
-            np.add.at(sums, codes, self.values[:, part])
+            sums = group_sums(self.values[:, part], codes, len(first))
             means[:, part] = sums / counts[:, None]
         return Samples(Responses(means, self.responses.mask), table)
 

@@ -24,6 +24,7 @@ from bids_neurodecode.systems.encoding.steps.outputs import publish_encoding
 from bids_neurodecode.systems.movie.steps import encoding as film_encoding
 from bids_neurodecode.systems.movie.steps.network import encode_banded, train_network
 from bids_neurodecode.systems.movie.steps.training import align_films
+from bids_neurodecode.systems.reconstruction.generation.scores import latent_tables
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
 from bids_neurodecode.systems.reconstruction.steps.decoding import decode
 from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
@@ -82,6 +83,29 @@ def test_tables_of_all_pairs_are_mapped_as_they_were(tmp_path, monkeypatch):
         found = function(known)
         assert isinstance(found, np.memmap)
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-12)
+
+
+def test_rows_of_groups_are_summed_one_after_the_other(values):
+    groups = np.random.default_rng(1).integers(0, 6, len(values)) + 1  # none is of the first
+    expected = np.zeros((8, values.shape[1]))
+    np.add.at(expected, groups, np.asarray(values))
+    found = mapped.group_sums(values, groups, 8)
+    np.testing.assert_array_equal(found, expected)
+    assert not found[[0, 7]].any()
+    with pytest.raises(ValueError, match='argument 2'):
+        mapped.group_sums(values, groups[:-1], 8)
+
+
+def test_latents_are_compared_with_those_of_every_candidate(values, monkeypatch):
+    """As the mean square and the mean size of differences are defined, in blocks and in files."""
+    monkeypatch.setattr(mapped, 'BLOCK_BYTES', 7 * 8 * values.shape[1])
+    candidates = np.asarray(values)[::-1][:30] + 1
+    squares, sizes = latent_tables('ridge', [values], [candidates], [])
+    difference = np.asarray(values)[:, None].astype(np.float64) - candidates
+    assert (squares.metric, sizes.metric) == ('latent_mse', 'latent_mae')
+    np.testing.assert_allclose(squares.values[0], (difference**2).mean(axis=2), rtol=1e-6)
+    np.testing.assert_allclose(sizes.values[0], np.abs(difference).mean(axis=2), rtol=1e-6)
+    assert isinstance(squares.values[0], np.memmap)
 
 
 def test_standardised_columns_are_those_of_the_whole(values):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.mapped import blocks, room
+from bids_neurodecode.mapped import blocks, group_sums, room
 from bids_neurodecode.typing import FloatArray
 
 BAD_TRUTH = 'Each of the {n} samples needs its true candidate, from 0 to {last}; found {found}.'
@@ -189,9 +189,7 @@ def confusion_matrix(
         Column of the true candidate of each sample, (n_samples,).
     """
     rows, columns = _pairs(similarities, truth)
-    counts = np.zeros((similarities.shape[1],) * 2)
-    np.add.at(counts, columns, outcomes_top1(similarities)[rows])
-    return counts
+    return group_sums(outcomes_top1(similarities)[rows], columns, similarities.shape[1])
 
 
 def nearest(similarities: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.intp]:

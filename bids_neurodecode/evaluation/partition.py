@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, block_labels, fdr
 from bids_neurodecode.evaluation.voxels import r2_by_column
+from bids_neurodecode.mapped import group_sums
 from bids_neurodecode.typing import FloatArray, RealArray
 
 BAD_MODELS = 'Every feature space needs predictions without it and by it alone; {name!r} lacks.'
@@ -122,8 +123,7 @@ def exchange_test(
     gain = (np.asarray(other, dtype=np.float64) - truth) ** 2
     gain -= (np.asarray(better, dtype=np.float64) - truth) ** 2
     labels = np.arange(len(gain)) if units is None else block_labels(units, len(gain), 'unit')
-    sums = np.zeros((int(labels.max()) + 1, gain.shape[1]))
-    np.add.at(sums, labels, gain)
+    sums = group_sums(gain, labels, int(labels.max()) + 1)
     if n_permutations == 0 or len(sums) < MIN_GROUPS:
         return np.full(gain.shape[1], np.nan)
     observed = sums.sum(axis=0)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification, statistics
+from bids_neurodecode.mapped import group_sums
 from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
 from bids_neurodecode.samples import Parts, Samples, Split, contents, relabelled
@@ -177,9 +178,7 @@ class _Fold:
         found = self._identified(SINGLE_TRIAL, predicted, test)
         if self.repeats:
             names, codes = np.unique(test, return_inverse=True)
-            sums = np.zeros((len(names), predicted.shape[1]))
-            np.add.at(sums, codes, predicted)
-            mean = sums / np.bincount(codes)[:, None]
+            mean = group_sums(predicted, codes, len(names)) / np.bincount(codes)[:, None]
             found |= self._identified(REPEAT_AVERAGE, mean, names)
         return found
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import SelectionSettings
-from bids_neurodecode.mapped import blocks
+from bids_neurodecode.mapped import blocks, group_sums
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.running import RunningAgreement
@@ -185,8 +185,7 @@ def agreement_of_repeats(responses: Float32Array, table: pd.DataFrame) -> FloatA
     r = np.empty(responses.shape[1])
     for part in blocks(responses.shape[1], len(rows)):
         own = np.asarray(responses[rows, part], dtype=np.float64)
-        total = np.zeros((moments.max() + 1, own.shape[1]))
-        np.add.at(total, moments, own)
+        total = group_sums(own, moments, moments.max() + 1)
         r[part] = agreement(own, (total[moments] - own) / n_others, showings, what='repeated').r
     return r
 

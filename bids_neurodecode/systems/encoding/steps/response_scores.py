@@ -15,6 +15,7 @@ from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.evaluation.metrics import Score
+from bids_neurodecode.mapped import group_sums
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.signals.reliability import ncsnr
 from bids_neurodecode.systems.encoding.outcomes import FoldResult
@@ -174,8 +175,7 @@ def _averaged(responses: ResponseSet, names: Sequence[str]) -> tuple[Float32Arra
     rows = np.array([place.get(name, -1) for name in responses.names])
     used = rows >= 0
     counts = np.bincount(rows[used], minlength=len(names))
-    sums = np.zeros((len(names), responses.values.shape[1]))
-    np.add.at(sums, rows[used], np.asarray(responses.values, dtype=np.float64)[used])
+    sums = group_sums(responses.values[used], rows[used], len(names))
     return (sums / counts[:, None]).astype(np.float32), counts.astype(np.intp)
 
 

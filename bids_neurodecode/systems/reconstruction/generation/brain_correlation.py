@@ -23,7 +23,7 @@ import numpy.typing as npt
 from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.networks import correlations
-from bids_neurodecode.mapped import room
+from bids_neurodecode.mapped import group_sums, room
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.stimuli.features import FeatureExtractor
 from bids_neurodecode.systems.base import AT_ONCE, PerStimulus
@@ -258,15 +258,13 @@ def with_other_runs(
         Pearson r over voxels, (n_trials, n_images).
     """
     counts = np.bincount(images)
-    total = np.zeros((len(counts), measured.shape[1]))
-    np.add.at(total, images, measured)
+    total = group_sums(measured, images, len(counts))
     # what a run does not show has the same mean without it
     table = correlations(predicted, total / counts[:, None])
     for run in np.unique(runs):
         rows = np.flatnonzero(runs == run)
         shown, codes = np.unique(images[rows], return_inverse=True)
-        others = total[shown]
-        np.subtract.at(others, codes, measured[rows])
+        others = total[shown] - group_sums(measured[rows], codes, len(shown))
         left = counts[shown] - np.bincount(codes)
         table[np.ix_(rows, shown)] = correlations(predicted[rows], others / left[:, None])
     return table

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -325,22 +326,19 @@ def latent_tables(
     outcomes
         Of each fold.
     """
-    squares: list[Any] = []
-    sizes: list[Any] = []
+    from scipy.spatial.distance import cdist
+
+    distances = {'latent_mse': 'sqeuclidean', 'latent_mae': 'cityblock'}
+    found: dict[str, list[Any]] = {metric: [] for metric in distances}
     for ours, theirs in zip(predicted, true, strict=True):
-        square, size = (room(ours, (len(ours), len(theirs))) for _ in range(2))
-        for rows in blocks(len(ours), ours.shape[1]):
-            some = np.asarray(ours[rows])
-            for column, row in enumerate(theirs):
-                difference = some - row
-                square[rows, column] = np.square(difference).mean(axis=1)
-                size[rows, column] = np.abs(difference).mean(axis=1)
-        squares.append(square)
-        sizes.append(size)
-    return [
-        Table(metric, model, LATENTS, values, outcomes)
-        for metric, values in (('latent_mse', squares), ('latent_mae', sizes))
-    ]
+        n, length = ours.shape
+        for values in found.values():
+            values.append(room(ours, (n, len(theirs))))
+        for rows, columns in product(blocks(n, length), [*blocks(len(theirs), length)]):
+            pair = ours[rows].astype(np.float64), theirs[columns].astype(np.float64)
+            for metric, distance in distances.items():
+                found[metric][-1][rows, columns] = cdist(*pair, distance) / length
+    return [Table(metric, model, LATENTS, values, outcomes) for metric, values in found.items()]
 
 
 def retrieval_tables(
