@@ -10,10 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.values import (
@@ -52,52 +52,164 @@ BETAS_TRAIN = (
 GPUS_ON_CPU = '--n-gpus {n} contradicts --device cpu. Leave one of them out.'
 
 
+def _option(text: str, metavar: str = '', *names: str, **more: Any) -> Any:
+    """Declare an option by its help, how its value is shown, its names, and what else it takes.
+
+    ``group`` begins a group of the help, and in ``alone`` are options of which one is given; all
+    else is for ``add_argument``, which gets what follows from the type of the field.
+    """
+    return field(metadata={'help': text, 'metavar': metavar or None, 'names': names, **more})
+
+
 @dataclass(frozen=True)
 class Arguments:
-    """One call, as it was given: paths absolute, labels without prefixes."""
+    """One call, as it was given: paths absolute, labels without prefixes.
 
-    bids_dir: Path
-    output_dir: Path
-    analysis_level: Literal['participant', 'group']
-    participant_label: tuple[str, ...]
-    session_label: tuple[str, ...]
-    task_id: tuple[str, ...]
-    run_label: tuple[str, ...]
-    space: str | None
-    bids_filter_file: Path | None
-    derivatives: Mapping[str, Path]
-    mask: Path | None
-    bids_database_dir: Path | None
-    skip_bids_validation: bool
-    system: str | None
-    preset: str
-    study: str | None
-    config_file: Path | None
-    recipe: str
-    atlas: str | None
-    level: Literal['full', 'betas', 'responses']
-    mode: Literal['train', 'predict']
-    models_from: Path | None
-    stimuli_dir: Path | None
-    weights_dir: Path | None
-    device: Literal['auto', 'cpu', 'cuda']
-    n_gpus: int | None
-    nprocs: int | None
-    omp_nthreads: int | None
-    blocks: int
-    mem_gb: float | None
-    low_mem: bool
-    use_plugin: Path | None
-    work_dir: Path
-    clean_workdir: bool
-    stop_on_first_crash: bool
-    resource_monitor: bool
-    write_graph: bool
-    dry_run: bool
-    reports_only: bool
-    boilerplate_only: bool
-    random_seed: int | None
-    verbose: int
+    A field is an option of the command line, of its name unless it names others.
+    """
+
+    bids_dir: Path = _option('the raw BIDS dataset', 'BIDS_DIR', 'bids_dir')
+    output_dir: Path = _option('where the derivatives are written', 'OUTPUT_DIR', 'output_dir')
+    analysis_level: Literal['participant', 'group'] = _option(
+        'each participant alone, or what they have in common (after the participants)',
+        '',
+        'analysis_level',
+    )
+    participant_label: tuple[str, ...] = _option(
+        'only these participants (with or without sub-)',
+        'LABEL',
+        type=label_value('sub'),
+        group='which data',
+    )
+    session_label: tuple[str, ...] = _option(
+        'only these sessions (with or without ses-)',
+        'LABEL',
+        *('--session-label', '--session-id'),
+        type=label_value('ses'),
+    )
+    run_label: tuple[str, ...] = _option(
+        'only these runs (with or without run-)', 'LABEL', type=label_value('run')
+    )
+    task_id: tuple[str, ...] = _option(
+        'the task, or several that go into one model (found where one task shows stimuli, or all '
+        'show films)',
+        'LABEL',
+        *('-t', '--task-id', '--task-label'),
+        type=label_value('task'),
+    )
+    space: str | None = _option(
+        'the space of the preprocessed series; "func" for series without one in their name',
+        'LABEL[:res-X]',
+    )
+    bids_filter_file: Path | None = _option('JSON of pybids queries', 'FILE')
+    derivatives: Mapping[str, Path] = _option(
+        'derivatives to read (default: those below BIDS_DIR/derivatives)',
+        'NAME=PATH',
+        *('-d', '--derivatives'),
+        type=pair_value,
+    )
+    mask: Path | None = _option(
+        'one brain mask for all runs (default: the masks of the derivatives)', 'FILE'
+    )
+    bids_database_dir: Path | None = _option('keep and reuse the index here', 'DIR')
+    skip_bids_validation: bool = _option('do not run the schema validator')
+    system: str | None = _option(
+        'which of the systems, those of other installed packages among them (default: found from '
+        'the data; list: bids_neurodecode-tools systems)',
+        '{' + ','.join(OWN) + ',...}',
+        type=system_value,
+        group='what is done',
+    )
+    preset: str = _option(
+        'named settings, or a TOML file (list: bids_neurodecode-tools presets list)',
+        'NAME_OR_FILE',
+        default='default',
+    )
+    study: str | None = _option(
+        'run all variants of a study, or of a TOML file (list: bids_neurodecode-tools studies '
+        'list)',
+        'NAME_OR_FILE',
+    )
+    config_file: Path | None = _option('TOML whose settings override the preset', 'FILE')
+    recipe: str = _option(
+        'what the dataset is, or "none" (default: recognised; list: bids_neurodecode-tools '
+        'datasets list)',
+        'NAME_OR_FILE',
+        default='auto',
+    )
+    atlas: str | None = _option('a TemplateFlow atlas, or a dseg NIfTI file', 'NAME_OR_FILE')
+    level: Literal['full', 'betas', 'responses'] = _option(
+        'all that the system does (default), or single-trial betas, their reliability and report '
+        'alone; "responses" the same, and of films cleaned and aligned series (no film has to be '
+        'there)'
+    )
+    mode: Literal['train', 'predict'] = _option(
+        'train models (default), or apply trained ones to new data'
+    )
+    models_from: Path | None = _option('derivatives with trained models', 'DIR')
+    stimuli_dir: Path | None = _option(
+        'the folder of the images or films that the events name, where it is not the '
+        "dataset's stimuli/ (--mode predict: a film, or a folder of films or, with --system "
+        'encoding, of images, of which the events name none, to predict the responses to, '
+        'without any BOLD; Emo-FilM in its published layout: the folder of its films, named as '
+        'their tasks)',
+        'DIR',
+    )
+    weights_dir: Path | None = _option(
+        f'pretrained weights (default: ${WEIGHTS_VARIABLE}); never downloaded by a run',
+        'DIR',
+        default=lambda: os.environ.get(WEIGHTS_VARIABLE),
+    )
+    random_seed: int | None = _option('the one seed of all randomness', 'N', type=count_value(0))
+    device: Literal['auto', 'cpu', 'cuda'] = _option(
+        'where models run and betas are estimated', group='resources'
+    )
+    n_gpus: int | None = _option(
+        'GPUs used at a time (1); a step that needs one has it alone', 'N', type=count_value(0)
+    )
+    nprocs: int | None = _option(
+        'CPUs used by all nodes together',
+        'N',
+        *('--nprocs', '--nthreads', '--n-cpus'),
+        type=count_value(1),
+    )
+    omp_nthreads: int | None = _option(
+        'threads of a single node (all CPUs but one, at most 8)', 'N', type=count_value(1)
+    )
+    blocks: int = _option(
+        'nodes into which each pass of the estimation of betas is cut, for jobs of a cluster',
+        'N',
+        type=count_value(1),
+        default=1,
+    )
+    mem_gb: float | None = _option(
+        'memory of all nodes together, with a unit: 16G, 16000M',
+        *('SIZE', '--mem'),
+        type=memory_value,
+    )
+    low_mem: bool = _option(
+        'run one step at a time: no more memory than the largest step needs, but slower'
+    )
+    use_plugin: Path | None = _option(
+        'Nipype plugin YAML (SLURM, PBS, SGE, ...); wins over --nprocs and --mem', 'FILE'
+    )
+    work_dir: Path = _option(
+        'intermediate files (default: ./work); can be deleted at any time',
+        'DIR',
+        *('-w', '--work-dir'),
+        default='work',
+        group='how it runs',
+    )
+    clean_workdir: bool = _option('empty the work folder first')
+    stop_on_first_crash: bool = _option('stop when the first node fails')
+    resource_monitor: bool = _option('log memory and CPU')
+    write_graph: bool = _option('draw the workflow')
+    dry_run: bool = _option('print what would be read, run and written; run none', alone=True)
+    reports_only: bool = _option('regenerate the reports', alone=True)
+    boilerplate_only: bool = _option('write the methods text only', alone=True)
+    verbose: int = _option(
+        'say more (repeatable)', '', '-v', '--verbose', action='count', default=0
+    )
 
     @property
     def writes_texts_only(self) -> bool:
@@ -160,252 +272,48 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='Exit codes: 0 all well; 1 some participant or node failed; 2 bad arguments or '
         'input;\n3 finished without a report; 130 interrupted (the same command resumes).',
     )
-    parser.add_argument(
-        'bids_dir', metavar='BIDS_DIR', type=path_value, help='the raw BIDS dataset'
-    )
-    parser.add_argument(
-        'output_dir',
-        metavar='OUTPUT_DIR',
-        type=path_value,
-        help='where the derivatives are written',
-    )
-    parser.add_argument(
-        'analysis_level',
-        choices=('participant', 'group'),
-        help='each participant alone, or what they have in common (after the participants)',
-    )
     parser.order = ORDER
-    parser.add_argument('--version', action='version', version=f'{PROG} {__version__}')
-    _add_selection(parser)
-    _add_analysis(parser)
-    _add_resources(parser)
-    _add_running(parser)
+    group: argparse._ActionsContainer = parser
+    only: argparse._ActionsContainer = parser
+    hints = get_type_hints(Arguments)
+    for each in fields(Arguments):
+        more = dict(each.metadata)
+        if 'group' in more:
+            group = parser.add_argument_group(more.pop('group'))
+        names = more.pop('names') or (f'--{each.name.replace("_", "-")}',)
+        more = _of_type(hints[each.name], required=names[0] == each.name) | more
+        place = group
+        if more.pop('alone', False):
+            place = only = group.add_mutually_exclusive_group() if only is parser else only
+        if callable(more.get('default')):
+            more['default'] = more['default']()
+        if names[0].startswith('-'):
+            more['dest'] = each.name
+        if 'action' in more and more['action'] != 'extend':
+            del more['metavar']
+        place.add_argument(*names, **more)
+        if each.name == 'analysis_level':
+            parser.add_argument('--version', action='version', version=f'{PROG} {__version__}')
+        if each.name == 'mem_gb':
+            for unit in 'GM':
+                told = f'the same in {unit}B'
+                kind = amount_value(unit)
+                name = f'--mem-{unit.lower()}b'
+                group.add_argument(name, dest='mem_gb', type=kind, metavar='N', help=told)
+    group.add_argument('--notrack', action='store_true', help='accepted; there is no telemetry')
     return parser
 
 
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('which data')
-    for names, key, what in (
-        (('--participant-label',), 'sub', 'participants'),
-        (('--session-label', '--session-id'), 'ses', 'sessions'),
-        (('--run-label',), 'run', 'runs'),
-    ):
-        group.add_argument(
-            *names,
-            nargs='+',
-            action='extend',
-            default=[],
-            type=label_value(key),
-            metavar='LABEL',
-            help=f'only these {what} (with or without {key}-)',
-        )
-    group.add_argument(
-        '-t',
-        '--task-id',
-        '--task-label',
-        nargs='+',
-        action='extend',
-        default=[],
-        type=label_value('task'),
-        metavar='LABEL',
-        help='the task, or several that go into one model (found where one task shows stimuli, or '
-        'all show films)',
-    )
-    group.add_argument(
-        '--space',
-        metavar='LABEL[:res-X]',
-        help='the space of the preprocessed series; "func" for series without one in their name',
-    )
-    group.add_argument(
-        '--bids-filter-file', type=path_value, metavar='FILE', help='JSON of pybids queries'
-    )
-    group.add_argument(
-        '-d',
-        '--derivatives',
-        nargs='+',
-        action='extend',
-        default=[],
-        type=pair_value,
-        metavar='NAME=PATH',
-        help='derivatives to read (default: those below BIDS_DIR/derivatives)',
-    )
-    group.add_argument(
-        '--mask',
-        type=path_value,
-        metavar='FILE',
-        help='one brain mask for all runs (default: the masks of the derivatives)',
-    )
-    group.add_argument(
-        '--bids-database-dir', type=path_value, metavar='DIR', help='keep and reuse the index here'
-    )
-    group.add_argument(
-        '--skip-bids-validation', action='store_true', help='do not run the schema validator'
-    )
-
-
-def _add_analysis(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('what is done')
-    group.add_argument(
-        '--system',
-        type=system_value,
-        metavar='{' + ','.join(OWN) + ',...}',
-        help='which of the systems, those of other installed packages among them (default: found '
-        'from the data; list: bids_neurodecode-tools systems)',
-    )
-    group.add_argument(
-        '--preset',
-        default='default',
-        metavar='NAME_OR_FILE',
-        help='named settings, or a TOML file (list: bids_neurodecode-tools presets list)',
-    )
-    group.add_argument(
-        '--study',
-        metavar='NAME_OR_FILE',
-        help='run all variants of a study, or of a TOML file (list: bids_neurodecode-tools '
-        'studies list)',
-    )
-    group.add_argument(
-        '--config-file',
-        type=path_value,
-        metavar='FILE',
-        help='TOML whose settings override the preset',
-    )
-    group.add_argument(
-        '--recipe',
-        default='auto',
-        metavar='NAME_OR_FILE',
-        help='what the dataset is, or "none" (default: recognised; list: bids_neurodecode-tools '
-        'datasets list)',
-    )
-    group.add_argument(
-        '--atlas', metavar='NAME_OR_FILE', help='a TemplateFlow atlas, or a dseg NIfTI file'
-    )
-    group.add_argument(
-        '--level',
-        choices=('full', 'betas', 'responses'),
-        default='full',
-        help='all that the system does (default), or single-trial betas, their reliability and '
-        'report alone; "responses" the same, and of films cleaned and aligned series (no film has '
-        'to be there)',
-    )
-    group.add_argument(
-        '--mode',
-        choices=('train', 'predict'),
-        default='train',
-        help='train models (default), or apply trained ones to new data',
-    )
-    _add_files(group)
-    group.add_argument(
-        '--random-seed', type=count_value(0), metavar='N', help='the one seed of all randomness'
-    )
-
-
-def _add_files(group: argparse._ArgumentGroup) -> None:
-    """Add where models, stimuli and weights lie."""
-    group.add_argument(
-        '--models-from', type=path_value, metavar='DIR', help='derivatives with trained models'
-    )
-    group.add_argument(
-        '--stimuli-dir',
-        type=path_value,
-        metavar='DIR',
-        help='the folder of the images or films that the events name, where it is not the '
-        "dataset's stimuli/ (--mode predict: a film, or a folder of films or, with --system "
-        'encoding, of images, of which the events name none, to predict the responses to, '
-        'without any BOLD; Emo-FilM in its published layout: the folder of its films, named as '
-        'their tasks)',
-    )
-    group.add_argument(
-        '--weights-dir',
-        type=path_value,
-        metavar='DIR',
-        default=os.environ.get(WEIGHTS_VARIABLE),
-        help=f'pretrained weights (default: ${WEIGHTS_VARIABLE}); never downloaded by a run',
-    )
-
-
-def _add_resources(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('resources')
-    group.add_argument(
-        '--device',
-        choices=('auto', 'cpu', 'cuda'),
-        default='auto',
-        help='where models run and betas are estimated',
-    )
-    group.add_argument(
-        '--n-gpus',
-        type=count_value(0),
-        metavar='N',
-        help='GPUs used at a time (1); a step that needs one has it alone',
-    )
-    group.add_argument(
-        '--nprocs',
-        '--nthreads',
-        '--n-cpus',
-        type=count_value(1),
-        metavar='N',
-        help='CPUs used by all nodes together',
-    )
-    group.add_argument(
-        '--omp-nthreads',
-        type=count_value(1),
-        metavar='N',
-        help='threads of a single node (all CPUs but one, at most 8)',
-    )
-    group.add_argument(
-        '--blocks',
-        type=count_value(1),
-        default=1,
-        metavar='N',
-        help='nodes into which each pass of the estimation of betas is cut, for jobs of a cluster',
-    )
-    for name, kind, metavar, text in (
-        ('--mem', memory_value, 'SIZE', 'memory of all nodes together, with a unit: 16G, 16000M'),
-        ('--mem-gb', amount_value('G'), 'N', 'the same in GB'),
-        ('--mem-mb', amount_value('M'), 'N', 'the same in MB'),
-    ):
-        group.add_argument(name, dest='mem_gb', type=kind, metavar=metavar, help=text)
-    group.add_argument(
-        '--low-mem',
-        action='store_true',
-        help='run one step at a time: no more memory than the largest step needs, but slower',
-    )
-    group.add_argument(
-        '--use-plugin',
-        type=path_value,
-        metavar='FILE',
-        help='Nipype plugin YAML (SLURM, PBS, SGE, ...); wins over --nprocs and --mem',
-    )
-
-
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('how it runs')
-    group.add_argument(
-        '-w',
-        '--work-dir',
-        type=path_value,
-        default='work',
-        metavar='DIR',
-        help='intermediate files (default: ./work); can be deleted at any time',
-    )
-    group.add_argument('--clean-workdir', action='store_true', help='empty the work folder first')
-    group.add_argument(
-        '--stop-on-first-crash', action='store_true', help='stop when the first node fails'
-    )
-    group.add_argument('--resource-monitor', action='store_true', help='log memory and CPU')
-    group.add_argument('--write-graph', action='store_true', help='draw the workflow')
-    only = group.add_mutually_exclusive_group()
-    only.add_argument(
-        '--dry-run',
-        action='store_true',
-        help='print what would be read, run and written; run none',
-    )
-    only.add_argument('--reports-only', action='store_true', help='regenerate the reports')
-    only.add_argument(
-        '--boilerplate-only', action='store_true', help='write the methods text only'
-    )
-    group.add_argument('-v', '--verbose', action='count', default=0, help='say more (repeatable)')
-    group.add_argument('--notrack', action='store_true', help='accepted; there is no telemetry')
+def _of_type(hint: Any, *, required: bool) -> dict[str, Any]:
+    """Return what the type of a field says of its option."""
+    if hint is bool:
+        return {'action': 'store_true'}
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return {'choices': choices} | ({} if required else {'default': choices[0]})
+    if get_origin(hint) in {tuple, Mapping}:
+        return {'nargs': '+', 'action': 'extend', 'default': []}
+    return {'type': path_value} if hint in {Path, Path | None} else {}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
@@ -426,12 +334,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Arguments:
     parser = build_parser()
     # fMRIPrep and XCP-D write some options with underscores: both ways are understood everywhere
     argv = [dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
-    fields = vars(parser.parse_args(argv))
-    del fields['notrack']
-    fields['derivatives'] = _named(fields['derivatives'])
+    values = vars(parser.parse_args(argv))
+    del values['notrack']
+    values['derivatives'] = _named(values['derivatives'])
     for key in ('participant_label', 'session_label', 'run_label', 'task_id'):
-        fields[key] = tuple(dict.fromkeys(fields[key]))
-    arguments = Arguments(**fields)
+        values[key] = tuple(dict.fromkeys(values[key]))
+    arguments = Arguments(**values)
     _check_together(arguments)
     return arguments
 
