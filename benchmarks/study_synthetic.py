@@ -30,11 +30,11 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
+from bids_neurodecode.systems.outcomes import OWN_MODEL, judge
 from bids_neurodecode.systems.reconstruction.generation.fit import (
     draw_pictures,
     synthetic_responses,
 )
-from bids_neurodecode.systems.reconstruction.recipe import evaluate
 
 SHARES = (0.25, 0.5, 1.0)
 WITHOUT = 'without'
@@ -90,7 +90,9 @@ def decoded(
         decoder = fit_decoder(fitted, train, features, kept)
         if variant == WITHOUT:
             alphas = decoder.ridge.alphas
-        outcome = evaluate(decoder, test, features, candidates, average=True)
+        outcome = judge(
+            OWN_MODEL, decoder.components, decoder, test, features, candidates, average=True
+        )
         where = {name: k for k, name in enumerate(candidates)}
         true = np.array([where[name] for name in outcome.table['stimulus']])
         own = outcome.similarities[np.arange(len(true)), true][:, None]

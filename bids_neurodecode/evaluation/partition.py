@@ -39,7 +39,7 @@ class VariancePartition:
     shared
         The rest of ``full``: what more than one space can explain (may be negative, where spaces
         predict better together than the sum of what each adds).
-    p_unique, p_unique_fdr
+    p_unique_fdr
         Whether the unique part is above 0; adjusted over voxels.
     """
 
@@ -47,7 +47,6 @@ class VariancePartition:
     alone: Mapping[str, FloatArray]
     unique: Mapping[str, FloatArray]
     shared: FloatArray
-    p_unique: Mapping[str, FloatArray]
     p_unique_fdr: Mapping[str, FloatArray]
 
 
@@ -91,7 +90,6 @@ def partition_variance(
         alone={name: r2_by_column(truth, prediction) for name, prediction in alone.items()},
         unique=unique,
         shared=r2 - np.sum(list(unique.values()), axis=0),
-        p_unique=p,
         p_unique_fdr={name: fdr(values) for name, values in p.items()},
     )
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+STEP = 0.25
+"""Seconds between the points of a fitted response."""
 BEFORE = 2
 """Volumes before the onset that are estimated too: they should be at zero."""
 TAIL = 18.0
@@ -141,7 +143,6 @@ def with_library(
     evoked: Evoked,
     index: npt.NDArray[np.intp],
     duration: float,
-    step: float = 0.25,
 ) -> Evoked:
     """Put the shapes that were fitted to the voxels beside their responses.
 
@@ -153,13 +154,11 @@ def with_library(
         Which shape of the library each voxel has, (n_voxels,).
     duration
         Of the stimulus in seconds.
-    step
-        Seconds between the points of the fitted response.
     """
-    library = hrf_library(step, duration)
+    library = hrf_library(STEP, duration)
     counts = np.bincount(index, minlength=library.shape[1])[: library.shape[1]]
     shape = library @ counts / counts.sum()
-    times = np.arange(len(shape)) * step
+    times = np.arange(len(shape)) * STEP
     inside = times <= evoked.lags[-1]
     times, shape = times[inside], shape[inside]
     # the fitted models hold one size a trial: the mean size is the one that fits the mean response

@@ -306,7 +306,7 @@ def score_table(
     return Table(
         tuple(columns[i] for i in kept),
         tuple(tuple(line[i] for i in kept) for line in cells),
-        _caption(title, rows, owns, others),
+        _caption(title, rows, others),
         frozenset(range(1 + drawn, len(kept))),
     )
 
@@ -366,9 +366,7 @@ def _chance(own: pd.DataFrame) -> str:
     return PAIRED.format(titles=', '.join(titles)) + more
 
 
-def _caption(
-    title: str, rows: pd.DataFrame, owns: Sequence[pd.Series[Any]], others: Sequence[str]
-) -> str:
+def _caption(title: str, rows: pd.DataFrame, others: Sequence[str]) -> str:
     """Say what the columns of scores are, what p is of, and why there is no ceiling."""
     protocols = ', '.join(dict.fromkeys(rows['protocol'].astype(str)))
     pairs = all(said_by(name).shuffles_pairs for name in rows['system'].unique())

@@ -19,6 +19,7 @@ UNSEEN_SESSIONS = (
     'Session(s) {sessions} have fewer than two training trials in some fold, which cannot say '
     'their level and scale: their betas are used as they are there (betas.standardize).'
 )
+VOXELS_AT_ONCE = 4096
 Allocate = Callable[[tuple[int, int]], Float32Array]
 
 
@@ -88,7 +89,6 @@ def join_sessions(
     train: IndexArray,
     *,
     out: Float32Array,
-    block: int = 4096,
 ) -> tuple[str, ...]:
     """Bring the sessions to one mean and deviation, a voxel at a time, by training trials.
 
@@ -107,8 +107,6 @@ def join_sessions(
         Row numbers of training trials: all that means and deviations are taken of.
     out
         Where the result goes, of the shape of ``betas``.
-    block
-        Voxels at a time.
 
     Returns
     -------
@@ -118,8 +116,8 @@ def join_sessions(
     labels = list(dict.fromkeys(sessions.tolist()))
     learned = {label: train[sessions[train] == label] for label in labels}
     unseen = tuple(str(label) for label in labels if len(learned[label]) < 2)
-    for start in range(0, betas.shape[1], block):
-        part = slice(start, start + block)
+    for start in range(0, betas.shape[1], VOXELS_AT_ONCE):
+        part = slice(start, start + VOXELS_AT_ONCE)
         scales = {
             label: Standardizer.fit(betas[rows, part])
             for label, rows in learned.items()

@@ -92,9 +92,9 @@ def judge(
     features: PerStimulus,
     candidates: Sequence[str],
     *,
-    fold: int,
-    rows: npt.ArrayLike | None,
-    average: bool,
+    fold: int = 0,
+    rows: npt.ArrayLike | None = None,
+    average: bool = False,
 ) -> Outcome:
     """Compare predicted components of test samples with candidates and with the library.
 

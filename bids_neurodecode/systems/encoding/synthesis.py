@@ -20,6 +20,7 @@ BAD_HRF_INDEX = (
     'There must be one response of the library (0 to {last}) a voxel: {voxels} voxels, indices of '
     'shape {shape} from {low} to {high}.'
 )
+TAIL = 20.0
 NO_VOLUMES = 'A run needs at least one volume; {n} were asked for.'
 
 
@@ -143,14 +144,12 @@ def _checked(hrf_index: npt.ArrayLike, n_voxels: int, n_responses: int) -> npt.N
     return index.astype(np.intp)
 
 
-def run_length(
-    onsets: npt.ArrayLike, durations: npt.ArrayLike, repetition_time: float, tail: float = 20.0
-) -> int:
-    """Return how many volumes a run needs until ``tail`` seconds after its last stimulus.
+def run_length(onsets: npt.ArrayLike, durations: npt.ArrayLike, repetition_time: float) -> int:
+    """Return how many volumes a run needs until 20 s after its last stimulus.
 
     Parameters
     ----------
-    onsets, durations, repetition_time, tail
+    onsets, durations, repetition_time
         Seconds.
 
     Examples
@@ -158,5 +157,5 @@ def run_length(
     >>> run_length([0.0, 10.0], [2.0, 2.0], 2.0)
     16
     """
-    end = np.max(np.asarray(onsets, dtype=float) + np.asarray(durations, dtype=float)) + tail
+    end = np.max(np.asarray(onsets, dtype=float) + np.asarray(durations, dtype=float)) + TAIL
     return int(np.ceil(end / repetition_time - 1e-6))

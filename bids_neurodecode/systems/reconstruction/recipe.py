@@ -115,46 +115,6 @@ def predict(decoder: LinearDecoder, responses: npt.NDArray[np.floating[Any]]) ->
     return decoder.space.inverse(decoder.components(responses))
 
 
-def evaluate(
-    decoder: LinearDecoder,
-    test: Samples,
-    features: PerStimulus,
-    candidates: Sequence[str],
-    *,
-    fold: int = 0,
-    rows: npt.ArrayLike | None = None,
-    average: bool = False,
-) -> Outcome:
-    """Compare the predictions of one fold's test samples with candidates.
-
-    Parameters
-    ----------
-    decoder
-        Fitted on other samples.
-    test
-        Test samples.
-    features
-        Features of the candidates and of the decoder's training stimuli.
-    candidates
-        Distinct stimuli to choose from; the test stimuli must be among them.
-    fold, rows
-        Number of the fold, and of each test sample among all samples, for the record.
-    average
-        Average the repeats of each test stimulus first.
-    """
-    return judge(
-        OWN_MODEL,
-        decoder.components,
-        decoder,
-        test,
-        features,
-        candidates,
-        fold=fold,
-        rows=rows,
-        average=average,
-    )
-
-
 def evaluate_folds(
     parts: Iterable[Parts],
     split: Split,

@@ -13,9 +13,9 @@ from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, candidate_stimuli
-from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome
+from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
 from bids_neurodecode.systems.pooling import identification_scores
-from bids_neurodecode.systems.reconstruction.recipe import evaluate, fit
+from bids_neurodecode.systems.reconstruction.recipe import fit
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.systems.voxels import varies
 from bids_neurodecode.typing import BoolArray
@@ -81,9 +81,8 @@ def decode_regions(
         for name, keep in kept.items():
             cut = samples.fold(fold, keep)
             decoder = fit(cut.train, features, settings, space=space)
-            outcomes[name].append(
-                evaluate(decoder, cut.test, features, candidates, fold=number, rows=fold.test)
-            )
+            data = decoder.components, decoder, cut.test, features, candidates
+            outcomes[name].append(judge(OWN_MODEL, *data, fold=number, rows=fold.test))
     # apart from the sources of the decoder itself
     rng = np.random.default_rng(config.seed).spawn(3)[2]
     rows = []

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from bids_neurodecode.workflow.resources import DataSize
 
 P = ParamSpec('P')
+COLUMNS_AT_ONCE = 4096
+"""Columns of betas that are held while they are written."""
 APPLIED = 'A trained model was applied: {name}.'
 RULE = 'the voxels of the model'
 
@@ -394,9 +396,7 @@ def publish_tsnr(writer: ProductWriter, tsnr: Path) -> dict[str, Path]:
     return {'tsnr': writer.image('tsnr', tsnr)}
 
 
-def betas_image(
-    mask: VoxelMask, betas: np.ndarray[Any, Any], file: Path, *, block: int = 4096
-) -> Any:
+def betas_image(mask: VoxelMask, betas: np.ndarray[Any, Any], file: Path) -> Any:
     """Return what betas, (n_trials, n_voxels), are written from, held some at a time.
 
     Parameters
@@ -406,16 +406,14 @@ def betas_image(
     file
         Of volumes it is the image itself, which is returned. Of a space an image is mapped to
         it: the values of a column lie side by side there, as in CIFTI.
-    block
-        Columns of a space that are held.
     """
     if mask.space is None:
         return save_map(file, mask, betas)
     shape = (mask.space.n_columns, 1, 1, len(betas))
     values = np.memmap(file, np.float32, 'w+', shape=shape)
     inside = np.flatnonzero(mask.mask)
-    for start in range(0, len(inside), block):
-        part = slice(start, start + block)
+    for start in range(0, len(inside), COLUMNS_AT_ONCE):
+        part = slice(start, start + COLUMNS_AT_ONCE)
         values[inside[part], 0, 0] = betas[:, part].T
     return mask.space.image(values)
 

@@ -14,9 +14,10 @@ from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask, split
 from bids_neurodecode.systems import baselines
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder, candidate_stimuli
+from bids_neurodecode.systems.outcomes import OWN_MODEL, judge
 from bids_neurodecode.systems.pooling import confusion_of
 from bids_neurodecode.systems.reconstruction import recipe as reconstruction
-from bids_neurodecode.systems.reconstruction.recipe import evaluate, evaluate_folds, fit, predict
+from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds, fit, predict
 from bids_neurodecode.systems.scoring import FEW_GROUPS, FIXED_LABELS, ONE_ORDER, Pairing
 
 N_FEATURES = 40
@@ -260,7 +261,7 @@ def test_a_saturated_space_does_not_depend_on_the_features():
     results = []
     for table in (features, other):
         decoder = fit(samples, table, SETTINGS)
-        outcome = evaluate(decoder, samples, table, features.stimuli)
+        outcome = judge(OWN_MODEL, decoder.components, decoder, samples, table, features.stimuli)
         results.append(outcome.similarities)
     np.testing.assert_allclose(*results, atol=1e-3)
 
@@ -271,7 +272,15 @@ def test_what_is_exchanged_and_what_intervals_are_over():
     for by, n_folds in (('run', 3), ('stimulus', 2)):
         split = split_by_group(samples.table, by, n_folds=n_folds)
         outcomes = [
-            evaluate(decoder, samples.take(fold.test), features, features.stimuli, fold=number)
+            judge(
+                OWN_MODEL,
+                decoder.components,
+                decoder,
+                samples.take(fold.test),
+                features,
+                features.stimuli,
+                fold=number,
+            )
             for number, fold in enumerate(split)
         ]
         pairing = Pairing.of(outcomes, split)
