@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from math import inf
@@ -107,11 +107,13 @@ class Frame:
     """A decoded frame, and how it is turned to stand upright.
 
     ``transposed`` swaps rows and columns first; then ``flipped`` reverses (rows, columns).
+    ``scalers`` are shared by the frames of a film: to make one takes longer than to use it.
     """
 
     raw: Any
     transposed: bool = False
     flipped: tuple[bool, bool] = (False, False)
+    scalers: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -144,8 +146,13 @@ class Frame:
         height, width = self.size if size is None else size
         if self.transposed:
             height, width = width, height
-        small = self.raw.reformat(width=width, height=height, format='rgb24', interpolation='AREA')
-        return self._upright(small.to_ndarray())
+        key = (self.raw.format.name, self.raw.width, self.raw.height, width, height)
+        if key not in self.scalers:
+            from av.video.reformatter import VideoReformatter
+
+            self.scalers[key] = VideoReformatter()
+        wanted = {'width': width, 'height': height, 'format': 'rgb24', 'interpolation': 'AREA'}
+        return self._upright(self.scalers[key].reformat(self.raw, **wanted).to_ndarray())
 
     def _upright(self, pixels: Uint8Array) -> Uint8Array:
         turned = pixels.swapaxes(0, 1) if self.transposed else pixels
@@ -301,7 +308,9 @@ def middle_frame(path: Path) -> Uint8Array:
     return np.asarray(read_frames(path, [info.duration / 2], info.size)[0])
 
 
-def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[float, Frame]]:
+def decode_frames(
+    path: Path, *, keys_only: bool = False, threads: int | None = None
+) -> Iterator[tuple[float, Frame]]:
     """Yield each frame with the second at which it is shown, counted from the file's start.
 
     With ``keys_only`` it is key frames alone, :data:`KEY_SECONDS` or more apart, and their seconds
@@ -313,6 +322,8 @@ def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[floa
         Of the film.
     keys_only
         Whether key frames alone are decoded.
+    threads
+        That decode frames side by side; None: one frame at a time.
 
     Raises
     ------
@@ -327,6 +338,10 @@ def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[floa
         waiting: deque[int] = deque()
         tick, started, next_key = 0, False, -inf
         turn: tuple[bool, tuple[bool, bool]] | None = None
+        scalers: dict[Any, Any] = {}
+        if threads is not None:
+            stream.codec_context.thread_type = 'AUTO'
+            stream.codec_context.thread_count = threads
         try:
             for packet in container.demux(stream):
                 if keys_only and packet.size:
@@ -346,7 +361,7 @@ def decode_frames(path: Path, *, keys_only: bool = False) -> Iterator[tuple[floa
                         if started and tick < before and not keys_only:
                             raise InputError(CLOCK.format(file=path, second=tick * base - start))
                     turn = _turn(raw, path) if turn is None else turn
-                    yield tick * base - start, Frame(raw, *turn)
+                    yield tick * base - start, Frame(raw, *turn, scalers)
         except av.error.FFmpegError as error:
             second = max(tick * base - start, 0.0)
             reason = one_line(error)

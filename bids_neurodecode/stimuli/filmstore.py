@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
-from bids_neurodecode.stimuli.borders import Borders, find_borders
+from bids_neurodecode.stimuli.borders import Borders, Brightest, borders_of_keys, find_borders
 from bids_neurodecode.stimuli.films import (
     NO_FRAMES,
     UNREADABLE,
@@ -161,7 +161,7 @@ class FilmStore:
         return (open_store, (self.path,))
 
 
-def build_store(film: Path, folder: Path, recipe: FilmRecipe) -> FilmStore:
+def build_store(film: Path, folder: Path, recipe: FilmRecipe, threads: int = 1) -> FilmStore:
     """Return the store of a film, making it if it is not there yet.
 
     Any number of processes may ask for the same store: one makes it, the others wait. It appears
@@ -175,6 +175,8 @@ def build_store(film: Path, folder: Path, recipe: FilmRecipe) -> FilmStore:
         Where stores are kept; can be deleted at any time.
     recipe
         How the film becomes chunks.
+    threads
+        That decode frames side by side.
 
     Raises
     ------
@@ -191,7 +193,7 @@ def build_store(film: Path, folder: Path, recipe: FilmRecipe) -> FilmStore:
         if not path.exists():
             info = probe_film(film)
             _check(film, info, recipe, folder)
-            _build(film, path, info, recipe)
+            _build(film, path, info, recipe, threads)
     return open_store(path)
 
 
@@ -304,16 +306,25 @@ def _check(film: Path, info: FilmInfo, recipe: FilmRecipe, folder: Path) -> None
         )
 
 
-def _build(film: Path, path: Path, info: FilmInfo, recipe: FilmRecipe) -> None:
+def _build(film: Path, path: Path, info: FilmInfo, recipe: FilmRecipe, threads: int) -> None:
     """Write a store under its final name; the caller holds its lock."""
-    borders = find_borders(film)
+    crops = recipe.borders == 'crop'
+    borders = find_borders(film, threads) if crops else borders_of_keys(film)
+    seen = Brightest()
+    decoded = decode_frames(film, threads=threads)
+    if borders is None:  # borders that are kept are looked for in the frames as they come
+        decoded = _watched(decoded, seen)
     partial = path.with_suffix('.partial')
     store = np.lib.format.open_memmap(partial, mode='w+', dtype=np.uint8, shape=recipe.shape)
     frames = store.reshape(-1, *recipe.shape[2:])
-    crop = borders if recipe.borders == 'crop' else None
-    for number, frame in enumerate(_resampled(film, info, recipe, crop)):
+    crop = borders if crops else None
+    for number, frame in enumerate(_resampled(decoded, film, info, recipe, crop)):
         frames[number] = frame
     store.flush()
+    if borders is None:
+        for _ in decoded:
+            pass
+        borders = seen.borders()
     content = {
         'film': film.name, 'recipe': asdict(recipe), 'duration': info.duration,
         'frame_rate': info.frame_rate, 'notes': _notes(film.name, info, borders, recipe),
@@ -326,15 +337,28 @@ def _build(film: Path, path: Path, info: FilmInfo, recipe: FilmRecipe) -> None:
     partial.replace(path)
 
 
+def _watched(
+    decoded: Iterator[tuple[float, Frame]], seen: Brightest
+) -> Iterator[tuple[float, Frame]]:
+    """Yield frames, each of which is also looked at for borders."""
+    for start, frame in decoded:
+        seen.add(frame)
+        yield start, frame
+
+
 def _resampled(
-    film: Path, info: FilmInfo, recipe: FilmRecipe, crop: Borders | None
+    decoded: Iterator[tuple[float, Frame]],
+    film: Path,
+    info: FilmInfo,
+    recipe: FilmRecipe,
+    crop: Borders | None,
 ) -> Iterator[Uint8Array]:
     """Yield the frame at each position; past the end, the last frame stays."""
     positions = recipe.positions(info)
     n_done = 0
     shown: Uint8Array | None = None
     last: Frame | None = None
-    for number, (start, frame) in enumerate(decode_frames(film)):
+    for number, (start, frame) in enumerate(decoded):
         here = number if recipe.timing == 'paper' else start
         while last is not None and n_done < len(positions) and positions[n_done] < here - 1e-6:
             shown = _resized(last, recipe.size, crop) if shown is None else shown
@@ -356,7 +380,8 @@ def _resized(frame: Frame, size: int, crop: Borders | None) -> Uint8Array:
     if crop is None or not crop.any:
         return frame.rgb((size, size))
     pixels = np.ascontiguousarray(crop.cut(frame.rgb()))
-    return Frame(av.VideoFrame.from_ndarray(pixels, 'rgb24')).rgb((size, size))
+    cut = Frame(av.VideoFrame.from_ndarray(pixels, 'rgb24'), scalers=frame.scalers)
+    return cut.rgb((size, size))
 
 
 def _notes(name: str, info: FilmInfo, borders: Borders, recipe: FilmRecipe) -> list[str]:

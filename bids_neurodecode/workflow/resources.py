@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ GIFTI_TIMES = 2.0
 """What is held of betas while they are written as GIFTI."""
 INTERPRETER_GB = 0.6
 """A worker with the scientific libraries loaded and no data."""
+
+
+def threads_here() -> int:
+    """Return how many threads the node that runs here was counted with."""
+    return int(os.environ.get(THREADS[0], '1'))
 
 
 @dataclass(frozen=True)

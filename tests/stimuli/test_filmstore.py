@@ -13,7 +13,7 @@ import torch
 
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
 from bids_neurodecode.stimuli import filmstore
-from bids_neurodecode.stimuli.borders import _brightest, find_borders
+from bids_neurodecode.stimuli.borders import Brightest, find_borders
 from bids_neurodecode.stimuli.films import decode_frames, read_frames
 from bids_neurodecode.stimuli.filmstore import (
     FilmChunks,
@@ -132,6 +132,13 @@ def test_films_that_are_too_short(film, tmp_path):
     assert not list(tmp_path.glob('*.npy'))
 
 
+def test_threads_change_nothing(film, tmp_path):
+    alone = build_store(film, tmp_path / 'one', RECIPE)
+    together = build_store(film, tmp_path / 'three', RECIPE, threads=3)
+    np.testing.assert_array_equal(together.frames, alone.frames)
+    assert together.notes == alone.notes
+
+
 @pytest.mark.parametrize('change', [{'chunk': 20}, {'n_volumes': 0}, {'start': -1.0}])
 def test_bad_recipes(change):
     with pytest.raises(ArgumentsError, match='A film is cut into'):
@@ -166,9 +173,11 @@ def test_the_brightest_luminance_is_the_brightest_grey(tmp_path, format_):
         container.mux(stream.encode())
     frames = [frame for _, frame in decode_frames(path)]
     expected = np.max([frame.gray() for frame in frames], axis=0)
-    found, n = _brightest(frame for _, frame in decode_frames(path))
-    np.testing.assert_array_equal(found, expected)
-    assert n == 15
+    seen = Brightest()
+    for _, frame in decode_frames(path):
+        seen.add(frame)
+    np.testing.assert_array_equal(seen.gray(), expected)
+    assert seen.n_frames == 15
 
 
 def test_a_dark_beginning_or_film_is_no_border(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -37,6 +38,7 @@ from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import runs_on_card
 from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.resources import threads_here
 from bids_neurodecode.workflow.step import Apart, step
 
 if TYPE_CHECKING:
@@ -71,7 +73,13 @@ def add_network(ladder: Ladder) -> None:
     ladder.add(train_network, apart=True, vgg16=vgg16)
 
 
-@step('filmstore', makes=('pairs',), records={'film_stores': FilmStores}, settings=('movie',))
+@step(
+    'filmstore',
+    makes=('pairs',),
+    records={'film_stores': FilmStores},
+    settings=('movie',),
+    threads=8,
+)
 def store_films(
     participant: ParticipantInput, config: Config, trials: pd.DataFrame, films: str
 ) -> Mapping[str, object]:
@@ -85,7 +93,9 @@ def store_films(
         Folder of the memory maps.
     """
     period = participant.runs[0].repetition_time
-    stores, pairs = stores_of(trials, participant.stimuli_dir, Path(films), period, config)
+    stores, pairs = stores_of(
+        trials, participant.stimuli_dir, Path(films), period, config, threads_here()
+    )
     facts = FilmStores(
         tuple(store.path for store in stores.values()),
         tuple(note for store in stores.values() for note in store.notes),
@@ -94,7 +104,12 @@ def store_films(
 
 
 def stores_of(
-    table: pd.DataFrame, stimuli_dir: Path, films: Path, period: float, config: Config
+    table: pd.DataFrame,
+    stimuli_dir: Path,
+    films: Path,
+    period: float,
+    config: Config,
+    threads: int = 1,
 ) -> tuple[dict[str, FilmStore], npt.NDArray[np.intp]]:
     """Return the store of each film, and film and volume of each sample, (n_samples, 2).
 
@@ -108,12 +123,16 @@ def stores_of(
         Seconds of a volume.
     config
         Settings of the network, whose frames they are.
+    threads
+        That decode: films side by side, and frames of a film where there are fewer films.
     """
     movie = config.movie
     volumes = np.rint(table['onset'].to_numpy(dtype=float) / period).astype(np.intp)
     shown = table['film'].astype(str).to_numpy()
-    stores = {}
-    for name in dict.fromkeys(shown):
+    names = list(dict.fromkeys(shown))
+    at_once = min(threads, len(names))
+
+    def build(name: str) -> FilmStore:
         recipe = FilmRecipe(
             int(volumes[shown == name].max()) + 1,
             period,
@@ -122,8 +141,11 @@ def stores_of(
             timing=movie.timing,
             borders=movie.borders,
         )
-        stores[name] = build_store(stimuli_dir / name, films, recipe)
-    names = list(stores)
+        return build_store(stimuli_dir / name, films, recipe, threads // at_once)
+
+    # decoding and resizing release the interpreter lock
+    with ThreadPoolExecutor(at_once) as pool:
+        stores = dict(zip(names, pool.map(build, names), strict=True))
     return stores, np.stack([[names.index(film) for film in shown], volumes], axis=1)
 
 

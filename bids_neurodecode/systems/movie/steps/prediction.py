@@ -46,6 +46,7 @@ from bids_neurodecode.systems.steps.seen import (
 )
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Ladder
+from bids_neurodecode.workflow.resources import threads_here
 from bids_neurodecode.workflow.step import ALL, step
 
 if TYPE_CHECKING:
@@ -280,7 +281,9 @@ class Applied:
     def _chunks(self, stimuli_dir: Path, films: Path) -> Any:
         from bids_neurodecode.stimuli.filmstore import FilmChunks
 
-        stores, pairs = stores_of(self.table, stimuli_dir, films, self.period, self.config)
+        stores, pairs = stores_of(
+            self.table, stimuli_dir, films, self.period, self.config, threads_here()
+        )
         return FilmChunks([*stores.values()], pairs)
 
     def _keep(
