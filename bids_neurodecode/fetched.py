@@ -11,10 +11,21 @@ import os
 import re
 import shlex
 import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.text import one_line
 
+LACKING = (
+    'The weights {name!r} are not in {folder}: {file} is missing. Get them with '
+    '"bids_neurodecode-tools weights fetch {name}".'
+)
+BAD_PART = (
+    'The {part} in {folder} cannot be read: {reason}. Get it again with '
+    '"bids_neurodecode-tools weights fetch {weights}".'
+)
 NOT_FETCHED = '{file} was not fetched: {found}. Get it first, with "{command}".'
 TOO_LARGE = (
     '{file} holds {size:.1f} GB, and no more than {most:g} GB of such a file is read. '
@@ -196,3 +207,53 @@ def _is_empty_subdataset(folder: Path) -> bool:
             text = modules.read_text('utf-8', errors='replace')
             return re.search(rf'^\s*path\s*=\s*"?{path}/?"?\s*$', text, re.MULTILINE) is not None
     return False
+
+
+def read_part(read: Callable[..., Any], folder: Path, weights: str, **options: Any) -> Any:
+    """Read a part of published networks by what transformers or diffusers read it with.
+
+    Parameters
+    ----------
+    read
+        ``from_pretrained`` of its class.
+    folder
+        Of the part.
+    weights
+        Name of the entry that it is of.
+    **options
+        Of ``read``.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        return read(folder, local_files_only=True, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        told = {'part': folder.name, 'folder': folder.parent, 'weights': weights}
+        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error
+
+
+def need_files(folder: Path, weights: str, files: Iterable[str]) -> None:
+    """Refuse a folder of weights that lacks a file.
+
+    Parameters
+    ----------
+    folder
+        Of the entry.
+    weights
+        Its name.
+    files
+        That it has to hold, relative to it.
+
+    Raises
+    ------
+    InputError
+        Naming the first that is missing.
+    """
+    for file in files:
+        if not (folder / file).is_file():
+            raise InputError(LACKING.format(name=weights, folder=folder, file=file))

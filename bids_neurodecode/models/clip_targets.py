@@ -23,8 +23,8 @@ from torch import Tensor
 
 from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.fetched import need_files, read_part
 from bids_neurodecode.models.precision import Precision, dtype_of
-from bids_neurodecode.models.weights import need_files, read_part
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 NOT_BYTES = 'CLIP takes images as uint8 of shape (n, h, w, 3); these are {found}.'

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import need_files, read_part
 from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.precision import Precision, dtype_of
 from bids_neurodecode.models.sampling import (
@@ -35,7 +36,6 @@ from bids_neurodecode.models.sampling import (
     resize_pictures,
     to_signed,
 )
-from bids_neurodecode.models.weights import need_files, read_part
 from bids_neurodecode.typing import Uint8Array
 
 BAD_WEIGHT = 'The weight of the text must lie between 0 and 1: {found}.'

@@ -20,6 +20,7 @@ import torch
 
 from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import BAD_PART, read_part
 from bids_neurodecode.models.clip_targets import clip_pixels
 from bids_neurodecode.models.diffusion import (
     DiffusionSettings,
@@ -33,7 +34,6 @@ from bids_neurodecode.models.sampling import (
     check_inputs,
     resize_pictures,
 )
-from bids_neurodecode.models.weights import BAD_PART, read_part
 from bids_neurodecode.text import did_you_mean, one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 

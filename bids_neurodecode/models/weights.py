@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -44,14 +44,6 @@ MISSING = (
 DAMAGED = (
     'The weights {name!r} in {folder} are damaged: {reason}. Get them again with '
     '"bids_neurodecode-tools weights fetch {name} --weights-dir {folder}".'
-)
-LACKING = (
-    'The weights {name!r} are not in {folder}: {file} is missing. Get them with '
-    '"bids_neurodecode-tools weights fetch {name}".'
-)
-BAD_PART = (
-    'The {part} in {folder} cannot be read: {reason}. Get it again with '
-    '"bids_neurodecode-tools weights fetch {weights}".'
 )
 
 COMPARING = 'Comparing the weights %s (%.1f GB) with their SHA-256.'
@@ -485,53 +477,3 @@ def _shifted(progress: Progress | None, done: int, total: int) -> Callable[[int]
     if progress is None:
         return None
     return lambda read: progress(done + read, total)
-
-
-def read_part(read: Callable[..., Any], folder: Path, weights: str, **options: Any) -> Any:
-    """Read a part of published networks by what transformers or diffusers read it with.
-
-    Parameters
-    ----------
-    read
-        ``from_pretrained`` of its class.
-    folder
-        Of the part.
-    weights
-        Name of the entry that it is of.
-    **options
-        Of ``read``.
-
-    Raises
-    ------
-    InputError
-        If it is damaged.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        return read(folder, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        told = {'part': folder.name, 'folder': folder.parent, 'weights': weights}
-        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error
-
-
-def need_files(folder: Path, weights: str, files: Iterable[str]) -> None:
-    """Refuse a folder of weights that lacks a file.
-
-    Parameters
-    ----------
-    folder
-        Of the entry.
-    weights
-        Its name.
-    files
-        That it has to hold, relative to it.
-
-    Raises
-    ------
-    InputError
-        Naming the first that is missing.
-    """
-    for file in files:
-        if not (folder / file).is_file():
-            raise InputError(LACKING.format(name=weights, folder=folder, file=file))

@@ -19,22 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.algebra import check_device
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.fetched import need_files, read_part
 from bids_neurodecode.stimuli.features import WEIGHTS, check_pairs
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MISSING_WEIGHTS = (
-    'The weights {name!r} are not in {folder}: {file} is missing. Get them with '
-    '"bids_neurodecode-tools weights fetch {name}".'
-)
-BAD_WEIGHTS = (
-    'The weights {name!r} in {folder} cannot be read: {reason}. Get them again with '
-    '"bids_neurodecode-tools weights fetch {name}".'
-)
 NOT_BYTES = (
     'A pretrained network takes images as uint8 of shape (n, h, w, 3), as its preprocessing '
     'scales them itself; these are {found}.'
@@ -285,7 +277,8 @@ def read_vision(
     InputError
         If files are missing or damaged.
     """
-    place = _present(folder, WEIGHTS[name])
+    place = Path(folder)
+    need_files(place, WEIGHTS[name], _FILES)
     model, processor = _read(place, name)
     return PretrainedVision(
         name,
@@ -318,7 +311,8 @@ def blip_caption(
     InputError
         If files are missing or damaged.
     """
-    place = _present(folder, WEIGHTS['blip'], (*_FILES, 'tokenizer.json'))
+    place = Path(folder)
+    need_files(place, WEIGHTS['blip'], (*_FILES, 'tokenizer.json'))
     from transformers import AutoTokenizer
 
     model, processor = _read(place, 'blip')
@@ -344,27 +338,12 @@ def digest(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def _present(folder: Path | str, name: str, files: Sequence[str] = _FILES) -> Path:
-    place = Path(folder)
-    for file in files:
-        if not (place / file).is_file():
-            raise InputError(MISSING_WEIGHTS.format(name=name, folder=place, file=file))
-    return place
-
-
 def _read(folder: Path, name: str) -> tuple[Any, Any]:
     import transformers
-    from safetensors import SafetensorError
 
     network, preprocessing = (getattr(transformers, each) for each in _CLASSES[name])
-    try:
-        model = network.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        processor = preprocessing.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = one_line(error)
-        told = {'name': WEIGHTS[name], 'folder': folder, 'reason': reason}
-        raise InputError(BAD_WEIGHTS.format(**told)) from error
-    return model, processor
+    model = read_part(network.from_pretrained, folder, WEIGHTS[name], use_safetensors=True)
+    return model, read_part(preprocessing.from_pretrained, folder, WEIGHTS[name])
 
 
 def _freeze(model: nn.Module, device: str) -> None:
