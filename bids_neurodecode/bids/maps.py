@@ -16,10 +16,10 @@ Maps of the kinds in front say most of what was found: pages begin with them."""
 class MapSpec:
     """How a map is shown and explained."""
 
-    title: str
-    label: str
+    title: str = ''
+    label: str = ''
     """Of the colour bar, with units."""
-    how_to_read: str
+    how_to_read: str = ''
     colormap: str = 'viridis'
     low: float | None = 0.0
     """Lower end of the colours; None takes the 2nd percentile."""
@@ -37,11 +37,19 @@ class MapSpec:
     """In the sidecar, as are the units."""
     units: str = ''
     suffix: str = 'statmap'
+    """``mask``: whole numbers, named by a label; else values, named by what they are of."""
+    stat: str = ''
+    """That name; the key if empty."""
+    desc: str = ''
+    outside: float = 0.0
+    """Value of voxels that have none."""
     product: str = ''
     """Of which it is another (``network_r``: of ``pearsonr``); its own if empty."""
     kind: Kind = 'signal'
     mean: Literal['no', 'file', 'folded', 'shown'] = 'no'
     """Whether it is averaged over participants, and where the group's page shows the mean."""
+    median: str = ''
+    """A sentence on its median and on one voxel in twenty, where responses are all there is."""
 
 
 MAPS: dict[str, MapSpec] = {
@@ -209,6 +217,8 @@ MAPS: dict[str, MapSpec] = {
         units='Pearson r',
         kind='agreement',
         mean='shown',
+        median='A participant correlates with the mean of the others at {r:.2f} in the median '
+        'voxel, {high:.2f} or more in one of twenty.',
     ),
     'repeatr': MapSpec(
         'Agreement of repeated presentations',
@@ -222,8 +232,38 @@ MAPS: dict[str, MapSpec] = {
         'presentations',
         units='Pearson r',
         kind='agreement',
+        median='Repeated presentations of a film correlate at {r:.2f} in the median voxel, '
+        '{high:.2f} or more in one of twenty.',
     ),
 }
+BESIDE: dict[str, MapSpec] = {
+    'variance': MapSpec(
+        description='Variance of held-out responses that feature spaces explain', units='fraction'
+    ),
+    'pfdr': MapSpec(
+        description='p of the correlation against surrogates, adjusted for the false discovery '
+        'rate',
+        units='probability',
+        outside=1.0,
+    ),
+    'accuracypfdr': MapSpec(
+        description='p of the accuracy of searchlights (t test over runs, corrected for shared '
+        'training runs), adjusted for the false discovery rate',
+        units='probability',
+        stat='pfdr',
+        desc='searchlight',
+        outside=1.0,
+    ),
+    'meanbold': MapSpec(
+        description='Mean of the preprocessed series over all runs',
+        units='arbitrary',
+        stat='mean',
+        suffix='boldmap',
+    ),
+    'reliable': MapSpec(suffix='mask'),
+    'significant': MapSpec(suffix='mask', stat='predicted'),
+}
+"""Maps that are written and that no page shows as a map of its own."""
 
 
 def maps_of(*kinds: Kind) -> tuple[str, ...]:

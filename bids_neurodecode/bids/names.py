@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from bids_neurodecode.bids.maps import MAPS
+from bids_neurodecode.bids.maps import BESIDE, MAPS, MapSpec
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.extensions import declared
 from bids_neurodecode.spaces import EXTENSIONS, Content, Form
@@ -79,58 +79,44 @@ class Product:
     sidecar: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _map(
-    stat: str,
-    description: str,
-    units: str,
-    suffix: str = 'statmap',
-    content: Content = 'map',
-    **more: str,
-) -> Product:
-    return Product(
-        suffix,
-        content=content,
-        entities={'stat': stat, **more},
-        sidecar={'Description': description, 'Units': units},
-    )
+def _of_map(name: str, spec: MapSpec) -> Product:
+    """Return how a map of a value per voxel is called."""
+    if spec.suffix == 'mask':
+        sidecar = {'Type': 'ROI'}
+        return Product('mask', entities={'label': name}, content='labels', sidecar=sidecar)
+    entities = {'stat': name} | ({'desc': spec.desc} if spec.desc else {})
+    sidecar = {'Description': spec.description, 'Units': spec.units}
+    return Product(spec.suffix, entities=entities, sidecar=sidecar)
 
 
 PRODUCTS: Mapping[str, Product] = {
     **{
-        key: _map(key, spec.description, spec.units, spec.suffix)
-        for key, spec in MAPS.items()
+        key: _of_map(spec.stat or key, spec)
+        for key, spec in (MAPS | BESIDE).items()
         if not spec.product
     },
-    'betas': _map(
-        'effect',
-        'Single-trial response amplitudes, one volume a trial, in the order of the events table',
-        'percent signal change',
+    'betas': Product(
+        'statmap',
         content='series',
-        desc='singletrial',
+        entities={'stat': 'effect', 'desc': 'singletrial'},
+        sidecar={
+            'Description': 'Single-trial response amplitudes, one volume a trial, in the order of '
+            'the events table',
+            'Units': 'percent signal change',
+        },
     ),
     'betas_events': Product('events', '.tsv', {'desc': 'singletrial'}, spatial=False, sidecar={}),
-    'variance': _map(
-        'variance', 'Variance of held-out responses that feature spaces explain', 'fraction'
-    ),
-    'predicted_betas': _map(
-        'effect',
-        'Predicted response amplitudes, one volume a row of the events table beside it',
-        'percent signal change',
+    'predicted_betas': Product(
+        'statmap',
         content='series',
-        desc='predicted',
+        entities={'stat': 'effect', 'desc': 'predicted'},
+        sidecar={
+            'Description': 'Predicted response amplitudes, one volume a row of the events table '
+            'beside it',
+            'Units': 'percent signal change',
+        },
     ),
     'predicted_events': Product('events', '.tsv', {'desc': 'predicted'}, spatial=False),
-    'pfdr': _map(
-        'pfdr',
-        'p of the correlation against surrogates, adjusted for the false discovery rate',
-        'probability',
-    ),
-    'meanbold': _map(
-        'mean', 'Mean of the preprocessed series over all runs', 'arbitrary', 'boldmap'
-    ),
-    'reliable': Product(
-        'mask', entities={'label': 'reliable'}, content='labels', sidecar={'Type': 'ROI'}
-    ),
     'dseg': Product(
         'dseg',
         content='labels',
@@ -155,20 +141,10 @@ PRODUCTS: Mapping[str, Product] = {
     'regions': Product('regions', '.tsv', {'stat': 'saliency'}, spatial=False),
     'perturbation': Product('regions', '.tsv', {'stat': 'perturbation'}, spatial=False),
     'concepts': Product('concepts', '.tsv', {'stat': 'alignment'}, spatial=False),
-    'accuracypfdr': _map(
-        'pfdr',
-        'p of the accuracy of searchlights (t test over runs, corrected for shared training '
-        'runs), adjusted for the false discovery rate',
-        'probability',
-        desc='searchlight',
-    ),
     'confusion': Product('confusion', '.tsv', spatial=False),
     'dissimilarity': Product('dissimilarity', '.tsv', {'stat': 'crossnobis'}, spatial=False),
     'region_scores': Product('regions', '.tsv', {'stat': 'accuracy'}, spatial=False),
     'curves': Product('curves', '.tsv', folder='models', spatial=False),
-    'significant': Product(
-        'mask', entities={'label': 'predicted'}, content='labels', sidecar={'Type': 'ROI'}
-    ),
     'metrics': Product('metrics', '.tsv', spatial=False),
     'predictions': Product('predictions', '.tsv', spatial=False),
     'model': Product('model', '.safetensors', folder='models', spatial=False),

@@ -49,12 +49,6 @@ SHARED = (
     'film would reach.'
 )
 ALIGNED = 'Series were cleaned and put on the clock of the film, and no model was fitted.'
-AGREEMENT = {
-    'repeatr': 'Repeated presentations of a film correlate at {r:.2f} in the median voxel, '
-    '{high:.2f} or more in one of twenty.',
-    'isc': 'A participant correlates with the mean of the others at {r:.2f} in the median voxel, '
-    '{high:.2f} or more in one of twenty.',
-}
 NOT_REPEATED = (
     'No film was shown twice, and no other participant of the call saw the same films, so that '
     'the reliability of the responses is not known.'
@@ -557,7 +551,7 @@ def ceiling_text(results: ParticipantResults) -> str:
 def _agreement_text(results: ParticipantResults) -> str:
     """Say how well aligned series agree, where they are all that was made."""
     mask, told = analysis_mask(results), [ALIGNED]
-    for key, text in AGREEMENT.items():
+    for key in reversed(maps_of('agreement')):
         file = results.maps.get(key)
         if mask is None or file is None or not file.exists():
             continue
@@ -565,7 +559,7 @@ def _agreement_text(results: ParticipantResults) -> str:
         values = values[(np.asarray(mask.dataobj) > 0) & np.isfinite(values)]
         if values.size:
             middle, high = np.quantile(values, [0.5, 0.95])
-            told.append(text.format(r=middle, high=high))
+            told.append(MAPS[key].median.format(r=middle, high=high))
     return ' '.join(told if len(told) > 1 else [*told, NOT_REPEATED])
 
 

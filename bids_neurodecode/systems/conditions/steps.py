@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bids_neurodecode.bids.maps import BESIDE, MAPS
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
@@ -137,7 +138,8 @@ def save_analysis(
         written['pfdr'] = np.nan_to_num(maps.p_fdr, nan=1.0)
     for name, values in written.items():
         # what was not tested is no finding
-        save_map(folder / f'{name}.nii.gz', encoded, values, fill=float(name == 'pfdr'))
+        fill = (MAPS | BESIDE)[name].outside
+        save_map(folder / f'{name}.nii.gz', encoded, values, fill=fill)
     n_lights, n_lights_fdr = 0, None
     if found.accuracy is not None and found.accuracy_fdr is not None:
         save_map(folder / 'accuracy.nii.gz', mask, np.nan_to_num(found.accuracy))
@@ -146,7 +148,8 @@ def save_analysis(
         if np.isfinite(found.accuracy_fdr).any():
             n_lights_fdr = int((found.accuracy_fdr <= ALPHA).sum())
             values = np.nan_to_num(found.accuracy_fdr, nan=1.0)
-            save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=1.0)
+            fill = BESIDE['accuracypfdr'].outside
+            save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=fill)
             written['accuracypfdr'] = found.accuracy_fdr
     score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
     return ConditionFacts(
