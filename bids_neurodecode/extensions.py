@@ -178,6 +178,9 @@ class System:
     packaged
         Takes the settings and the folder of weights (None: the default), and returns the settings
         (group and name) that become others where small networks are installed.
+    needs
+        Takes the settings and returns what needs ``neighbours`` of columns, or a ``grid``, by how
+        a message names it.
     described
         Takes the settings and the mode, and returns what ``--dry-run`` says otherwise, or besides.
     networks
@@ -212,6 +215,7 @@ class System:
     together: Callable[[Any, Any], Path | None] | None = None
     new_stimuli: Literal['images', 'films', ''] = ''
     packaged: Callable[[Any, Path | None], Mapping[tuple[str, str], Any]] | None = None
+    needs: Callable[[Any], Mapping[str, Literal['neighbours', 'grid']]] | None = None
     described: Callable[[Any, str], Mapping[str, str]] | None = None
     networks: Callable[[Any], tuple[list[str], list[str]]] | None = None
 

@@ -129,7 +129,6 @@ SYSTEMS_NAMED = {
     'bids.conditions': 'events are read as conditions where that system is asked for',
     'bids.query': 'and as images, or not, where one of images is',
     'bids.rows': 'an entity of BIDS is called reconstruction',
-    'cli.checks_data': 'what needs neighbours or a grid is refused with the data',
     'cli.parser': 'conditions go with --level betas: their events are read otherwise',
     'config': 'a group of settings is called encoding',
     'extensions': 'the table of the systems of this package',

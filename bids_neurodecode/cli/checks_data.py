@@ -20,7 +20,7 @@ from bids_neurodecode.bids.trials import (
 )
 from bids_neurodecode.config import AtlasSettings, Config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
-from bids_neurodecode.extensions import OWN
+from bids_neurodecode.extensions import OWN, system_named
 from bids_neurodecode.signals.meshes import SIDES, check_neighbours, find_mesh
 from bids_neurodecode.spaces import needs_grid
 from bids_neurodecode.stimuli.films import check_film_once
@@ -31,6 +31,7 @@ from bids_neurodecode.systems.protocol import (
     choose_split,
 )
 from bids_neurodecode.systems.steps.own_features import check_own_features, has_frames
+from bids_neurodecode.systems.steps.records import system_of
 from bids_neurodecode.workflow.files import NO_COMMON_VOXEL
 
 if TYPE_CHECKING:
@@ -320,7 +321,8 @@ def check_split(table: pd.DataFrame, config: Config) -> None:
     for number, fold in enumerate(split):
         if len(candidates_of(stimuli[fold.train], stimuli[fold.test])[0]) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
-    if config.system == 'encoding' or config.reconstruction.generator == 'none':
+    decodes = system_named(system_of(config, 'images')).scores == 'decoded'
+    if not decodes or config.reconstruction.generator == 'none':
         return
     for number, fold in enumerate(split):  # behind what no generator would mend
         if (n := len(fold.train)) < LEAST_ROWS:
@@ -424,16 +426,17 @@ def check_space(person: ParticipantInput, config: Config) -> None:
     if not person.runs:
         return
     space = read_mask(person.runs[0].mask)[1].space
-    system = person.paradigm if config.system == 'auto' else config.system
     folders = [run.bold.parent for run in person.runs]
     try:
         if space is not None and space.form in {'gifti', 'cifti'}:
             for side in SIDES:  # pages draw on them: damage is found now
                 find_mesh(space, side, folders)
-        if system == 'conditions' and config.conditions.searchlight is not None:
-            check_neighbours('A searchlight (conditions.searchlight)', space, folders)
-        if system == 'encoding' and config.encoding.model == 'cnn':
-            needs_grid('A convolutional model (encoding.model)', space)
+        needs = system_named(system_of(config, person.paradigm)).needs
+        for what, of in needs(config).items() if needs else ():
+            if of == 'neighbours':
+                check_neighbours(what, space, folders)
+            else:
+                needs_grid(what, space)
     except DataError as error:
         raise InputError(str(error)) from error
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from bids_neurodecode.config import Config
 from bids_neurodecode.extensions import System
 from bids_neurodecode.report.boilerplate import paragraphs
 from bids_neurodecode.report.build import Section
@@ -19,6 +22,12 @@ def _sections(reader: Reader) -> tuple[Section, ...]:
     return (Section('conditions', 'Conditions', conditions_section(reader)),)
 
 
+def _needs(config: Config) -> dict[str, Literal['neighbours', 'grid']]:
+    """Say that searchlights are of neighbours."""
+    lights = config.conditions.searchlight is not None
+    return {'A searchlight (conditions.searchlight)': 'neighbours'} if lights else {}
+
+
 SYSTEM = System(
     'conditions',
     ('conditions',),
@@ -28,6 +37,7 @@ SYSTEM = System(
     summary='which condition (trial_type) from responses, and how far apart conditions are '
     '(default where no stimulus files are named)',
     aim='tells from the brain responses which condition it was, and how conditions differ',
+    needs=_needs,
     large=lambda _: (analyse, publish_conditions),
     descriptions={
         'conditions': 'Conditions told apart by their responses, and how far these are apart',

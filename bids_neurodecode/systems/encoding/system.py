@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bids_neurodecode.config import Config
 from bids_neurodecode.extensions import System
 from bids_neurodecode.report.boilerplate import described_by, paragraphs
@@ -31,6 +33,12 @@ def _methods(config: Config) -> tuple[str, ...]:
     return paragraphs('encoding', config=config, spaces=spaces)
 
 
+def _needs(config: Config) -> dict[str, Literal['neighbours', 'grid']]:
+    """Say that a convolution is over a grid."""
+    cut = config.encoding.model == 'cnn'
+    return {'A convolutional model (encoding.model)': 'grid'} if cut else {}
+
+
 SYSTEM = System(
     'encoding',
     ('images',),
@@ -42,6 +50,7 @@ SYSTEM = System(
     methods=_methods,
     summary='responses from images: those of each voxel, by one or more feature spaces',
     aim='predicts the brain responses from what was shown',
+    needs=_needs,
     large=lambda _: (reliable_voxels, encode, publish_encoding),
     scores='voxels',
     identified_by='predicted responses',
