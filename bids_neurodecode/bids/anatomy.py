@@ -32,11 +32,16 @@ def anatomical_image(bold: Path) -> Path | None:
     return next((f for f in files if parse_entities(f).get('desc') == 'preproc'), None)
 
 
-def _anatomical(bold: Path, suffix: str) -> list[Path]:
-    """Return files of a suffix in the space of a series, in order of their names."""
+def place_of(bold: Path) -> tuple[Path | None, str | None]:
+    """Return where the anatomy of a series is looked for: a participant's folder, and a space."""
     own = parse_entities(bold)
     subject = next((p for p in bold.parents if p.name == f'sub-{own.get("sub")}'), None)
-    space = own.get('space')
+    return subject, own.get('space')
+
+
+def _anatomical(bold: Path, suffix: str) -> list[Path]:
+    """Return files of a suffix in the space of a series, in order of their names."""
+    subject, space = place_of(bold)
     if subject is None or space is None:
         return []
     # images in the space of the participant's own T1 image carry no space in their name

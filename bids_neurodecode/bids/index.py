@@ -60,6 +60,7 @@ FURTHER_ENTITIES = {'cohort': 'cohort', 'stat': 'stat', 'scale': 'scale', 'thres
 """Of derivatives, by their short names: pybids does not know them."""
 
 _PART = re.compile(r'([a-zA-Z]+)-([a-zA-Z0-9+]+)\Z')
+_LABEL = re.compile(r'[a-zA-Z0-9+]+\Z')
 _NAMED = re.compile(r'([a-z]+)-\(')
 
 Listing = dict[str, tuple[int, list[str]]]
@@ -211,9 +212,9 @@ def name_entities(name: str) -> dict[str, str]:
     known = entity_names()
     found: dict[str, str] = {}
     for part in parts:
-        match = _PART.match(part)
-        if match and match[1] in known:
-            found[known[match[1]]] = match[2]
+        key, _, label = part.partition('-')
+        if key in known and _LABEL.match(label):
+            found[known[key]] = label
     if _PART.match(suffix) is None:
         found['suffix'] = suffix
     return {**found, 'extension': dot + extension}

@@ -176,6 +176,13 @@ def stimuli_of(file: Path) -> list[str]:
     return stimulus_names(_known_table(file), file)
 
 
+def count_stimuli(file: Path) -> int:
+    """Count the rows of events that were checked before, and show a stimulus."""
+    names, *rows = tables.read_rows(file)
+    column = names.index('stim_file')
+    return sum(row[column] not in tables.MISSING for row in rows)
+
+
 def shown_names(texts: Sequence[str | None], file: Path) -> list[str]:
     """Return the stimuli of rows, without those that show none.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode.bids.description import NO_FOLDER, check_derivative
 from bids_neurodecode.bids.records import ParticipantInput
-from bids_neurodecode.bids.timing import read_table, stimuli_of
+from bids_neurodecode.bids.timing import count_stimuli, read_table
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import FULL, ArgumentsError, InputError, ResourceError
@@ -485,7 +485,7 @@ def _n_trials(person: ParticipantInput) -> int:
         return 0  # its betas are read in place and not written again
     if person.paradigm == 'conditions':
         return sum(len(read_table(run.events)) for run in person.runs)
-    return sum(len(stimuli_of(run.events)) for run in person.runs)
+    return sum(count_stimuli(run.events) for run in person.runs)
 
 
 def _check_disk(needed: Sequence[tuple[Path, float]]) -> None:

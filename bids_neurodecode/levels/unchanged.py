@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bids_neurodecode.bids.anatomy import anatomical_image, tissue_file
+from bids_neurodecode.bids.anatomy import anatomical_image, place_of, tissue_file
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, write_json
@@ -67,9 +67,13 @@ def keys_of(
 def _key(participant: ParticipantInput, run: RunSettings, versions: str) -> str:
     workflow = init_participant_wf(participant, run)
     digest = hashlib.sha256(versions.encode())
+    looked: dict[tuple[Path | None, str | None], tuple[Path | None, ...]] = {}
     for each in participant.runs:
-        # the page alone reads these
-        for file in (tissue_file(each.bold), anatomical_image(each.bold)):
+        # the page alone reads these, which are looked for once a space
+        place = place_of(each.bold)
+        if place not in looked:
+            looked[place] = (tissue_file(each.bold), anatomical_image(each.bold))
+        for file in looked[place]:
             state = None if file is None else file.stat()
             digest.update(f'{file} {state and (state.st_size, state.st_mtime_ns)}\n'.encode())
     for name in sorted(workflow.list_node_names()):
