@@ -28,9 +28,11 @@ from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
     PUBLISHED_WEIGHTS,
 )
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import (
+    GenerationFacts,
     write_made,
 )
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
+from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.process import MADE
 from bids_neurodecode.workflow.step import PROCESS
 from tests.browser import chromium, find_browser
@@ -234,10 +236,10 @@ def made(folder: Path, stimuli: list[str]) -> Path:
     for name, side in {'initial': 16, 'final': 40, 'truth': 64, 'nearest': 96}.items():
         pixels = rng.integers(256, size=(len(stimuli), side, side, 3), dtype=np.uint8)
         np.save(folder / f'{name}.npy', pixels)
-    told = {'generator': 'small', 'why': 'so', 'regressor': 'ridge', 'facts': []}
-    told['guided_by'] = ['gabor']
-    (folder / 'result.json').write_text(json.dumps(told))
-    return folder / 'result.json'
+    told = GenerationFacts(
+        generator='small', why='so', regressor='ridge', facts=(), guided_by=('gabor',)
+    )
+    return save_json(folder / 'generated.json', told)
 
 
 def test_pictures_of_an_earlier_run_are_removed(tmp_path):

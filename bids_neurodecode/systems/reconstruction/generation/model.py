@@ -65,6 +65,11 @@ class GenerationModel:
     fitted: FittedGenerator
     library: tuple[str, ...]
 
+    @property
+    def generator(self) -> str:
+        """The name of the generator."""
+        return str(self.fitted.describe()['generator'])
+
     def predict_latents(self, responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
         """Predict latents (n, length) from responses (n, n_voxels)."""
         return self.latents.predict(self._standard(responses))

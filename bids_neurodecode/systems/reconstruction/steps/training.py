@@ -9,7 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import choose_generator
-from bids_neurodecode.systems.reconstruction.generation.steps.outputs import write_generation
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import (
+    GenerationFacts,
+    write_generation,
+)
 from bids_neurodecode.systems.reconstruction.generation.steps.training import add_generation
 from bids_neurodecode.systems.reconstruction.steps.decoding import DecoderFacts, decode
 from bids_neurodecode.systems.steps.publish import (
@@ -25,7 +28,7 @@ from bids_neurodecode.systems.steps.responses import (
     add_responses,
     reliability,
 )
-from bids_neurodecode.workflow.files import read_json
+from bids_neurodecode.workflow.files import read_record
 from bids_neurodecode.workflow.nodes import Ladder
 
 DESC = 'linear'
@@ -95,7 +98,8 @@ def publish_pictures(
         linear = pd.read_csv(metrics, sep='\t', na_values=['n/a'], keep_default_na=False)
         generation, table = write_generation(writer, config, generated, linear, trials)
         said = {*plan.leaks, *warnings}
-        warnings += [line for line in read_json(generated)['warnings'] if line not in said]
+        facts = read_record(GenerationFacts, generated)
+        warnings += [line for line in facts.warnings if line not in said]
     maps = measured.publish()
     maps['reliable'] = writer.image(
         'reliable',

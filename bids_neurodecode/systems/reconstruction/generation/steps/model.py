@@ -102,13 +102,13 @@ def save_model(
         What the runs are known by.
     """
     final = mask.restrict(made.selection.keep)
-    arrays = made.model.state()
+    arrays, model = made.model.state(), made.model
     description = {
         'kind': KIND,
         'version': __version__,
-        'model': made.model.describe(),
+        'model': model.describe(),
         'runs': dict(runs),
-        'guided_by': guided_by(made, made.model.describe()['generator']['generator']),
+        'guided_by': guided_by(made, model.generator),
     }
     save_arrays(path, {**arrays, **final.state()}, description)
     return arrays
@@ -201,21 +201,19 @@ def describe_parts(made: Generation, arrays: Arrays, config: Config) -> list[str
     config
         The settings.
     """
-    told, settings = made.model.describe(), config.reconstruction
     sizes = {
         part: sum(v.size for name, v in arrays.items() if name.startswith(f'{part}.'))
         for part in PARTS
     }
-    n_voxels, n_latents = int(made.selection.keep.sum()), told['generator']['n_latents']
+    n_voxels, n_latents = int(made.selection.keep.sum()), made.model.fitted.n_latents
     length = arrays['latents.target_std'].size if 'latents.target_std' in arrays else 0
     of = f'the {length:,} numbers of {n_latents} latents' if length else f'{n_latents} latents'
-    lines = [
-        f'Regressor of the final model: {settings.regressor}, from {n_voxels:,} voxels to {of}.'
-    ]
+    regressor = config.reconstruction.regressor
+    lines = [f'Regressor of the final model: {regressor}, from {n_voxels:,} voxels to {of}.']
     stored = [f'{PARTS[part]} {size:,}' for part, size in sizes.items() if size]
     if stored:
         lines.append(f'Numbers stored in the model file, by part: {"; ".join(stored)}.')
-    name = told['generator']['generator']
+    name = made.model.generator
     if find_generator(name) is not None:
         size = sum(v.size for part, v in arrays.items() if part.startswith('generator.'))
         lines.append(f'Generator {name} of another package: {size:,} parameters.')
@@ -279,7 +277,7 @@ Brain-Diffuser, doi 10.1038/s41598-023-42891-8).
   {len(made.model.library)} different images. The scores below are not of this model but of
   models fitted in the same way without the held-out trials.
 - Runs (hash of their content): {runs_on_card(trials.runs)}
-- {known_by(made.model.describe()['generator']['generator'], config)}
+- {known_by(made.model.generator, config)}
 - Use: only for this participant, on the same grid. It is not a diagnosis of anything, and no
   consent to reconstruct what was seen follows from consent to be scanned.
 - Made by bids_neurodecode {__version__}, seed {config.seed}; its settings are beside it.

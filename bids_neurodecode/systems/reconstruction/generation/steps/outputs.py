@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.report.results import GenerationResults
 from bids_neurodecode.report.scores import page_headline, ranked_by
 from bids_neurodecode.systems.examples import draw_examples, pick_examples
+from bids_neurodecode.systems.steps.records import Facts
 from bids_neurodecode.tables import column_texts
 from bids_neurodecode.typing import IndexArray
-from bids_neurodecode.workflow.files import read_json, read_table
+from bids_neurodecode.workflow.files import read_record, read_table
 
 DESC = 'generated'
 EXAMPLES = 4
@@ -44,6 +45,19 @@ OF_FINAL = 'Of the final image. '
 STAGES = ('initial', 'final')
 KINDS = ('truth', 'initial', 'final', 'nearest')
 """Arrays of images that the job leaves, in the order in which they are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationFacts(Facts):
+    """What is said of images that were made."""
+
+    generator: str
+    why: str
+    regressor: str
+    facts: tuple[str, ...]
+    """Of the model, one line each."""
+    guided_by: tuple[str, ...] | None
+    """Networks that had a part in images; None: an older model, which does not say."""
 
 
 def write_generation(
@@ -146,8 +160,8 @@ def write_made(
     """
     from bids_neurodecode.report.facts import parts_in_images
 
-    folder, info = result.parent, read_json(result)
-    foreign = find_generator(info['generator'])
+    folder, facts = result.parent, read_record(GenerationFacts, result)
+    foreign = find_generator(facts.generator)
     table = read_table(folder / 'pictures.tsv')
     # averages of repeats where there are any: single trials are scored, not kept
     rows = np.flatnonzero((table['space'] == table['space'].iloc[0]).to_numpy())
@@ -158,12 +172,12 @@ def write_made(
     for metric, declared in METRICS.items():
         texts.setdefault(sample_column(metric), {'Description': OF_FINAL + declared.meaning})
     made = GenerationResults(
-        generator=info['generator'],
-        why=info['why'],
-        regressor=info['regressor'],
-        facts=tuple(info['facts']),
+        generator=facts.generator,
+        why=facts.why,
+        regressor=facts.regressor,
+        facts=facts.facts,
         caution='' if foreign is None else foreign.caution,
-        guided_by=None if info.get('guided_by') is None else tuple(info['guided_by']),
+        guided_by=facts.guided_by,
         n_pictures=len(table),
         table=writer.table(
             'predictions',

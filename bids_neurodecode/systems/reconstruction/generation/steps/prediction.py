@@ -15,10 +15,10 @@ from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import GenerationFacts
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import model_columns
 from bids_neurodecode.typing import Uint8Array
-from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.step import ALL, Apart, step
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SPACES = {True: 'repeat-average', False: 'single-trial'}
 @step(
     'generate',
     seconds=300,
-    makes=('generated',),
+    records={'generated': GenerationFacts},
     settings=ALL,
     threads=8,
     memory=lambda size: 4 * size.series_gb + 2,
@@ -99,16 +99,15 @@ def apply_generation(
     protocol = config.reconstruction.protocol
     compared = compare(participant, pictures, made, size, folder, protocol)
     write_tsv(folder / 'pictures.tsv', compared)
-    told = model.describe()
-    info = {
-        'generator': told['generator']['generator'],
-        'why': APPLIED.format(file=file.name),
-        'regressor': told['latents']['regressor'],
-        'facts': [],
-        'guided_by': load_description(file).get('guided_by'),
-        'warnings': [],
-    }
-    return {'generated': save_json(folder / 'result.json', info)}
+    guides = load_description(file).get('guided_by')
+    told = GenerationFacts(
+        generator=model.generator,
+        why=APPLIED.format(file=file.name),
+        regressor=model.latents.describe()['regressor'],
+        facts=(),
+        guided_by=None if guides is None else tuple(guides),
+    )
+    return {'generated': told}
 
 
 def table_of(shown: pd.DataFrame, names: list[str], space: str) -> pd.DataFrame:

@@ -40,10 +40,11 @@ from bids_neurodecode.systems.reconstruction.generation.steps.model import (
     model_card,
     save_model,
 )
+from bids_neurodecode.systems.reconstruction.generation.steps.outputs import GenerationFacts
 from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
 from bids_neurodecode.systems.steps.scores import write_scores
-from bids_neurodecode.workflow.files import load_map, save_json
+from bids_neurodecode.workflow.files import load_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import GB, DataSize
 from bids_neurodecode.workflow.step import Apart, step
@@ -121,7 +122,7 @@ def _memory(size: DataSize) -> float:
 @step(
     'generate',
     seconds=300,
-    makes=('generated',),
+    records={'generated': GenerationFacts},
     settings=(
         *('reconstruction', 'encoding', 'selection', 'ridge', 'features', 'split', 'betas'),
         *('evaluation', 'seed'),
@@ -186,15 +187,16 @@ def generate(
     arrays = save_model(folder / 'model.safetensors', made, mask, trials.runs)
     facts = describe_parts(made, arrays, config)
     write_text(folder / 'model.md', model_card(made, trials, why, facts))
-    info = {
-        'generator': generator,
-        'why': why,
-        'regressor': config.reconstruction.regressor,
-        'facts': facts,
-        'guided_by': guided_by(made, generator),
-        'warnings': [*said, *made.warnings],
-    }
-    return {'generated': save(made, info, folder)}
+    save(made, folder)
+    told = GenerationFacts(
+        generator=generator,
+        why=why,
+        regressor=config.reconstruction.regressor,
+        facts=tuple(facts),
+        guided_by=tuple(guided_by(made, generator)),
+        warnings=(*said, *made.warnings),
+    )
+    return {'generated': told}
 
 
 def _inputs(
@@ -371,15 +373,13 @@ def load_viewers(device: str) -> dict[str, dict[str, FeatureExtractor]]:
     }
 
 
-def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
-    """Write images, scores and curves; return the file of what is said of them.
+def save(made: Generation, folder: Path) -> None:
+    """Write images, scores and curves.
 
     Parameters
     ----------
     made
         Reconstructions, scores and the final model.
-    info
-        What is said of the result.
     folder
         That is written into.
     """
@@ -389,4 +389,3 @@ def save(made: Generation, info: Mapping[str, Any], folder: Path) -> Path:
         np.save(folder / f'{name}.npy', getattr(pictures, name))
     write_scores(folder, made.scores)
     write_tsv(folder / 'curves.tsv', made.curves)
-    return save_json(folder / 'result.json', info)
