@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_neurodecode.bids.sink import atomic, write_image, write_json, write_tsv
 from bids_neurodecode.errors import DataError, InputError
-from bids_neurodecode.levels.group_maps import group_map, group_maps
+from bids_neurodecode.levels.group_maps import MapFacts, group_map, group_maps
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import is_native, load_image, one_each, sidecar_of
 from bids_neurodecode.systems.movie.steps.earlier import AlignedFacts
@@ -99,7 +99,7 @@ def make_group_page(
     failures: dict[str, str],
     shared_metrics: Path | None = None,
     region_means: Path | None = None,
-    map_facts: Mapping[str, Any] | None = None,
+    map_facts: MapFacts | None = None,
 ) -> Mapping[str, object]:
     """Make the page of the group.
 
@@ -135,7 +135,7 @@ def make_group_page(
             failures=failures,
             shared=shared_metrics,
             regions=region_means,
-            tested=map_facts or {},
+            tested=None if map_facts is None else map_facts.tested,
         )
     link_pages(call.output_dir)
     return {'page': page}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from bids_neurodecode.bids.maps import MAPS, maps_of
 from bids_neurodecode.bids.names import product_of
 from bids_neurodecode.bids.nouns import told_in_nouns
 from bids_neurodecode.bids.sink import write_image, write_json, write_tsv
+from bids_neurodecode.report.results import AboveZero
 from bids_neurodecode.spaces import EXTENSIONS, Space, like, sidecar_of, space_of
 from bids_neurodecode.systems.steps.records import GROUP_FOLDER, read_results
 from bids_neurodecode.tables import column_texts
@@ -34,7 +36,21 @@ TESTED = (
 )
 
 
-@step('maps', makes=('region_means', 'map_facts'), always=True, memory=lambda _: 2.4)
+@dataclass(frozen=True)
+class MapFacts:
+    """What is said of the maps of the group."""
+
+    tested: dict[str, AboveZero]
+    """By map; those that were not tested are not in it."""
+
+
+@step(
+    'maps',
+    makes=('region_means',),
+    records={'map_facts': MapFacts},
+    always=True,
+    memory=lambda _: 2.4,
+)
 def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     """Write maps over participants where they share a space, and a table by region in any.
 
@@ -48,14 +64,15 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     from bids_neurodecode.report.groupmaps import choose_held_out, region_table, stack_maps
 
     people = [read_results(file) for file in records]
-    folder, facts = call.output_dir / GROUP_FOLDER, {}
+    folder, tested = call.output_dir / GROUP_FOLDER, dict[str, AboveZero]()
     for key in (key for key in maps_of() if MAPS[key].mean != 'no'):
         having = [each for each in people if key in each.maps and each.maps[key].exists()]
         chosen = choose_held_out(having, key)
         stack = stack_maps(chosen.participants, key) if len(having) > 1 else None
         if stack is not None and stack.count.max() > 1:
-            facts[key] = write_stack(folder, chosen, key, stack)
-    made: dict[str, Any] = {'map_facts': facts}
+            found = write_stack(folder, chosen, key, stack)
+            tested |= {} if found is None else {key: found}
+    made: dict[str, Any] = {'map_facts': MapFacts(tested)}
     table = region_table(people)
     if len(table):
         made['region_means'] = folder / f'task-{people[0].task}_stat-mean_regions.tsv'
@@ -68,7 +85,7 @@ def group_maps(call: Call, records: list[Path]) -> Mapping[str, object]:
     return made
 
 
-def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[str, int]:
+def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> AboveZero | None:
     """Write mean, count and, where there are enough participants and chance is 0, p.
 
     Parameters
@@ -80,9 +97,8 @@ def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[st
 
     Returns
     -------
-    dict
-        ``participants`` and how many were ``seen`` in training; where tested, ``columns``
-        and those above 0: ``fdr``, ``fwer``.
+    AboveZero or None
+        In how many columns the mean is above 0; None where that was not tested.
     """
     from bids_neurodecode.evaluation.signflips import map_above_zero
     from bids_neurodecode.evaluation.statistics import MIN_GROUPS
@@ -93,9 +109,8 @@ def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[st
     stat, about = told.entities['stat'], str(told.sidecar['Description'])
     people = chosen.participants
     fields: dict[str, Any] = {'Participants': [each.participant for each in people]}
-    space, first, found = space_of(stack.image), people[0], {'participants': len(people)}
+    space, first = space_of(stack.image), people[0]
     if chosen.n_seen:
-        found['seen'] = chosen.n_seen
         fields['Note'] = chosen.note.strip()
 
     def write(values: Any, stat: str, desc: str, **more: Any) -> None:
@@ -111,15 +126,13 @@ def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[st
     shared = stack.count == len(people)
     enough = chosen.tested and len(people) >= MIN_GROUPS
     if key not in OF_CHANCE_0 or not enough or not shared.any():
-        return found
+        return None
     test = map_above_zero(stack.values[:, shared], rng=np.random.default_rng(SEED))
     p = np.ones(shared.shape, dtype=np.float32)
     p[shared] = test.p_fdr
-    found |= {
-        'columns': int(shared.sum()),
-        'fdr': int((test.p_fdr < ALPHA).sum()),
-        'fwer': int((test.p_fwer < ALPHA).sum()),
-    }
+    found = AboveZero(
+        int(shared.sum()), int((test.p_fdr < ALPHA).sum()), int((test.p_fwer < ALPHA).sum())
+    )
     passed = test.t[test.p_fwer < ALPHA]
     write(
         p,
@@ -127,8 +140,8 @@ def write_stack(folder: Path, chosen: Chosen, key: str, stack: Stack) -> dict[st
         f'{prefix}{stat}',
         Description=f'{TESTED}: {about}',
         Units='probability',
-        SignificantColumns=found['fdr'],
-        SignificantColumnsByMaximum=found['fwer'],
+        SignificantColumns=found.n_fdr,
+        SignificantColumnsByMaximum=found.n_fwer,
         LeastSignificantTByMaximum=float(passed.min()) if passed.size else None,
     )
     return found

@@ -51,7 +51,7 @@ from bids_neurodecode.report.facts import Facts, drawn_of
 from bids_neurodecode.report.groupmaps import BY_REGION, choose_held_out, mean_map
 from bids_neurodecode.report.pagehead import recovered
 from bids_neurodecode.report.reader import Reader, reading
-from bids_neurodecode.report.results import ParticipantResults, common_form
+from bids_neurodecode.report.results import AboveZero, ParticipantResults, common_form
 from bids_neurodecode.report.section_group import (
     above_zero,
     group_gallery,
@@ -113,7 +113,7 @@ def write_group_report(
     failures: Mapping[str, str] | None = None,
     shared: Path | None = None,
     regions: Path | None = None,
-    tested: Mapping[str, Mapping[str, int]] | None = None,
+    tested: Mapping[str, AboveZero] | None = None,
 ) -> None:
     """Write the page of the group, and its figures as SVG.
 
@@ -537,7 +537,7 @@ def _count(readers: Sequence[Reader]) -> Iterable[Plot]:
     )
 
 
-def _maps(readers: Sequence[Reader], tested: Mapping[str, Mapping[str, int]]) -> tuple[Block, ...]:
+def _maps(readers: Sequence[Reader], tested: Mapping[str, AboveZero]) -> tuple[Block, ...]:
     blocks: list[Block] = [*_count(readers)]
     folded: list[Block] = []
     main = [key for key in maps_of() if MAPS[key].mean == 'shown']

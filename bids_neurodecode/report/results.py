@@ -262,6 +262,17 @@ class VoxelTestResults:
 
 
 @dataclass(frozen=True)
+class AboveZero:
+    """In how many columns the mean of a map over participants was tested, and is above 0."""
+
+    n_tested: int
+    n_fdr: int
+    """At a false discovery rate of 0.05."""
+    n_fwer: int
+    """By the maximum over columns, 0.05."""
+
+
+@dataclass(frozen=True)
 class StageResults:
     """What one stage of the workflow took."""
 

@@ -17,6 +17,7 @@ from bids_neurodecode.report import pictures, scores
 from bids_neurodecode.report.build import Block, Cell, Fold, Gallery, Picture, Table
 from bids_neurodecode.report.generation import TITLES
 from bids_neurodecode.report.reader import Reader, page_file, read_table
+from bids_neurodecode.report.results import AboveZero
 from bids_neurodecode.report.section_gallery import SIDE
 from bids_neurodecode.report.section_signal import LONG
 from bids_neurodecode.report.style import (
@@ -235,19 +236,19 @@ def page_of(reader: Reader, folder: Path) -> Cell:
     return Cell(f'sub-{results.participant}', link=page)
 
 
-def above_zero(found: Mapping[str, int] | None) -> str:
+def above_zero(found: AboveZero | None) -> str:
     """Say in how many columns the mean of a map over participants is above 0.
 
     Parameters
     ----------
     found
-        ``columns`` that were tested, ``fdr`` and ``fwer`` that are above 0.
+        Of the columns of the map; None: they were not tested.
     """
-    if found is None or 'columns' not in found:
+    if found is None:
         return ''
     return (
-        f' The mean is above 0 in {found["fdr"]:,} of {found["columns"]:,} voxels (flips of the '
-        f'signs of participants, false discovery rate below .05), in {found["fwer"]:,} by the '
+        f' The mean is above 0 in {found.n_fdr:,} of {found.n_tested:,} voxels (flips of the '
+        f'signs of participants, false discovery rate below .05), in {found.n_fwer:,} by the '
         'highest value of all voxels.'
     )
 

@@ -183,8 +183,8 @@ def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, 
         records.append(file)
     call = Call(out, tmp_path, (), (), 'run')
     found = group_maps.function(call, records)
-    (facts,) = found['map_facts'].values()
-    assert (facts['participants'], facts['columns'], facts['fdr']) == (7, 11, 2)
+    (facts,) = found['map_facts'].tested.values()
+    assert (facts.n_tested, facts.n_fdr) == (11, 2)
     mean, count, p = (
         load_image(one_each((out / 'group').glob(f'*_{end}_statmap.*'))[0])
         for end in (
@@ -203,7 +203,7 @@ def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, 
     assert about['Participants'] == [f'{k:02d}' for k in range(7)]
     page = tmp_path / 'group.html'
     bare = [replace(each, metrics=None, predictions=None) for each in people]
-    write_group_report(bare, page, tmp_path / 'figures', tested=found['map_facts'])
+    write_group_report(bare, page, tmp_path / 'figures', tested=found['map_facts'].tested)
     noun = {'gifti': 'vertices', 'cifti': 'grayordinates'}[form]
     assert f'The mean is above 0 in 2 of 11 {noun}' in page.read_text()
     # six are left of which the first was scored on what trained its model; then one
@@ -212,13 +212,12 @@ def test_maps_vertex_by_vertex_are_written_with_their_number_and_tests(results, 
         for file, person in zip(records, people[:n_seen], strict=False):
             file.write_text(replace(person, leaks=('run 1 was seen',)).to_json())
         call_people = [replace(each, leaks=('x',)) for each in bare[:n_seen]] + bare[n_seen:]
-        (facts,) = group_maps.function(call, records)['map_facts'].values()
-        assert facts['seen'] == n_seen
-        write_group_report(call_people, page, tmp_path / 'figures', tested={'pearsonr': facts})
-        assert facts['participants'] == (6 if n_seen == 1 else 7)
-        assert ('columns' in facts) == bool(list((out / 'group').glob('*stat-pfdr*')))
-        assert ('columns' in facts) == (n_seen == 1)
+        tested = group_maps.function(call, records)['map_facts'].tested
+        write_group_report(call_people, page, tmp_path / 'figures', tested=tested)
+        assert bool(tested) == bool(list((out / 'group').glob('*stat-pfdr*')))
+        assert bool(tested) == (n_seen == 1)
         about = sidecar_of(one_each((out / 'group').glob('*desc-mean*'))[0]).read_text()
+        assert len(json.loads(about)['Participants']) == (6 if n_seen == 1 else 7)
         said = 'and are left out.' if n_seen == 1 else ': there is no interval and no test.'
         text = f'{n_seen} of 7 participants were scored on data that trained their model'
         assert text in about
