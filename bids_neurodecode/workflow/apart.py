@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from bids_neurodecode.workflow.files import save_json
-from bids_neurodecode.workflow.process import MADE, serve
+from bids_neurodecode.workflow.process import MADE, Job, serve
 from bids_neurodecode.workflow.step import find_step
 
 
-def run_job(job: Mapping[str, Any], folder: Path) -> None:
+def run_job(job: Job, folder: Path) -> None:
     """Run the step; what it made is written down last.
 
     Parameters
@@ -22,7 +20,7 @@ def run_job(job: Mapping[str, Any], folder: Path) -> None:
     folder
         That is written into.
     """
-    made = find_step(job['step']).call(job['inputs'], folder, Path(job['checkpoints']))
+    made = find_step(job.step).call(job.inputs, folder, job.checkpoints)
     save_json(folder / MADE, made)
 
 

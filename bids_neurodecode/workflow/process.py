@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bids_neurodecode import errors
 from bids_neurodecode.processes import die_with, run_module
-from bids_neurodecode.workflow.files import read_json, save_json
+from bids_neurodecode.workflow.files import read_record, save_json
 
 TRACEBACK = 'traceback.txt'
 """Where an error of the program is written, in the folder of the job."""
@@ -36,6 +36,23 @@ BROKEN = (
     'The {what} of sub-{label} failed with an error of the program (status {status}); its '
     'traceback is in {file}.'
 )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A step, by the name that finds it, what it takes, and its folder of checkpoints."""
+
+    step: str
+    checkpoints: Path
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with a job: the kind of error, and what it says."""
+
+    kind: str
+    message: str
 
 
 def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: str) -> Path:
@@ -60,8 +77,8 @@ def run_in_process(folder: Path, module: str, *, what: str, label: str, remedy: 
     """
     done = run_module(module, folder)
     if (folder / 'error.json').exists():
-        error = read_json(folder / 'error.json')
-        raise getattr(errors, error['kind'])(error['message'])
+        error = read_record(Wrong, folder / 'error.json')
+        raise getattr(errors, error.kind)(error.message)
     if done.returncode < 0:
         signal_number = -done.returncode
         raise errors.ResourceError(
@@ -92,7 +109,7 @@ def content_key(words: Iterable[str], files: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def serve(run_job: Callable[[Mapping[str, Any], Path], None]) -> int:
+def serve(run_job: Callable[[Job, Path], None]) -> int:
     """Run the job of the folder that the command line names first; return the exit status.
 
     What is wrong with the job goes into ``error.json``; the traceback of any other error is kept.
@@ -102,11 +119,10 @@ def serve(run_job: Callable[[Mapping[str, Any], Path], None]) -> int:
     sys.excepthook = functools.partial(_keep_traceback, folder)
     die_with(int(sys.argv[2]))
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
-    job = json.loads((folder / 'job.json').read_text('utf-8'))
     try:
-        run_job(job, folder)
+        run_job(read_record(Job, folder / 'job.json'), folder)
     except errors.NeurodecodeError as error:
-        save_json(folder / 'error.json', {'kind': _kind_of(error), 'message': str(error)})
+        save_json(folder / 'error.json', Wrong(_kind_of(error), str(error)))
         return 1
     return 0
 

@@ -36,7 +36,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.config import Config
 from bids_neurodecode.workflow.files import read_json, read_record, read_table, save_json
-from bids_neurodecode.workflow.process import content_key, run_in_process
+from bids_neurodecode.workflow.process import Job, content_key, run_in_process
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
 from bids_neurodecode.workflow.stage import Stage
 
@@ -483,12 +483,7 @@ class Step(Generic[P]):
         assert self.apart is not None
         participant = ParticipantInput.from_json(inputs['participant'])
         checkpoints = folder.parent / f'{folder.name}_checkpoints' / self.key(inputs)
-        job = {
-            'step': self.place,
-            'checkpoints': str(checkpoints),
-            'inputs': dict(inputs),
-        }
-        save_json(folder / 'job.json', job)
+        save_json(folder / 'job.json', Job(self.place, checkpoints, dict(inputs)))
         made: dict[str, object] = read_json(
             run_in_process(
                 folder,
