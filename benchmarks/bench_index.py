@@ -70,7 +70,11 @@ def took(what):
 entity_names()
 took('import of pybids')
 for folder in (root, root / 'derivatives' / 'fmriprep'):
-    index_dataset(folder, labels)
+    # names are taken apart when they are asked about, as those of peers are at once
+    index = index_dataset(folder, labels)[0]
+    for place in index.folders:
+        for name in place.names:
+            place.entities(name)
 took('index')
 if 'pair' in sys.argv:
     found = find_inputs(Request(root, participants=labels, space='T1w'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from bids_neurodecode.bids.entities import counted, natural_key, same_index
@@ -296,10 +297,11 @@ def choose_echo(found: Sequence[Series]) -> tuple[list[Series], str | None]:
     single = [s for s in found if 'echo' in s.entities]
     if not single:
         return list(found), None
+    n_echoes = Counter(map(_without_echo, single))
+    known = {frozenset(counted(s.entities).items()) for s in combined}
     for series in single:
-        rest = _without_echo(series)
-        siblings = [s for s in single if _without_echo(s) == rest]
-        if not any(counted(s.entities) == rest for s in combined) and len(siblings) > 1:
+        run = _without_echo(series)
+        if run not in known and n_echoes[run] > 1:
             raise InputError(MULTI_ECHO.format(file=series.path))
     if not combined:
         return list(found), None
@@ -341,5 +343,5 @@ def check_told_apart(runs: Sequence[RunInput]) -> None:
         seen[run.stem] = run
 
 
-def _without_echo(series: Series) -> dict[str, str]:
-    return {k: v for k, v in counted(series.entities).items() if k != 'echo'}
+def _without_echo(series: Series) -> frozenset[tuple[str, str]]:
+    return frozenset((k, v) for k, v in counted(series.entities).items() if k != 'echo')
