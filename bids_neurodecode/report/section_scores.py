@@ -159,7 +159,6 @@ def _tables(
         yield from _by_space(metrics, decoded, confidence, title, sure=sure)
     if retrieved.any():
         table = score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
-        # they stand in for images that were made, where none were
         shown: tuple[Block, ...] = (Heading(RETRIEVED[0]), table)
         # they stand in for images that were made, where none were
         yield from (Fold(RETRIEVED[0], (table,)),) if len(main) else shown
