@@ -406,7 +406,7 @@ def _tables(folder: Path) -> None:
 
     file = folder / 'e_events.tsv'
     if 'stim_file' in (table := timing.read_table(file)):
-        timing.check_timing(table, file, length=40.0, slack=2.0)
+        timing.check_timing(timing.TextTable.of(table), file, length=40.0, slack=2.0)
     shown = trials.shown_rows(file)
     timing.stimulus_names(shown, file)
     trials.median_duration(shown)
