@@ -201,7 +201,10 @@ class AtlasSettings(Settings):
 
 
 class SelectionSettings(Settings):
-    """Which voxels are used; always decided on training samples alone."""
+    """Which voxels are used: chosen on the training samples of each fold that is scored.
+
+    The final model and the maps, which are not scored, have voxels chosen on all samples.
+    """
 
     measure: Literal[
         'auto', 'ncsnr', 'noise_ceiling', 'snr', 'prediction', 'tsnr', 'isc', 'none'

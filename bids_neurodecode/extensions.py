@@ -103,7 +103,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class System:
-    """What another package adds.
+    """A system: of this package, or one that another package adds.
 
     Parameters
     ----------

@@ -110,7 +110,7 @@ def network_scores(
     *,
     batch_size: int = 32,
 ) -> Iterator[PictureScore]:
-    """Compare by the protocol's networks that there are; see :func:`score_pictures`.
+    """Compare by the protocol's networks that there are; see :func:`pixel_scores` for the others.
 
     One metric at a time: a table of all pairs may be large.
 

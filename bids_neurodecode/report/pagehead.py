@@ -175,7 +175,7 @@ def beside_headline(
     Parameters
     ----------
     lines
-        From :func:`verdicts_of_page`.
+        From :func:`~bids_neurodecode.report.verdicts.verdicts_of_page`.
     row
         That heads the page.
     confidence

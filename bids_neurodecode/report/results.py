@@ -290,9 +290,8 @@ RESPONSES_ALONE = frozenset({'betas', 'responses'})
 class ParticipantResults:
     """Everything that the page of one participant shows.
 
-    ``maps`` are 3-D NIfTI files on one grid, by the names of :data:`bids.maps.MAPS` (``tsnr``,
-    ``noiseceiling``, ``ncsnr``, ``hrfindex``, ``rsquared``, ``fracridge``, ``isc``, ``pearsonr``)
-    plus ``reliable`` (selected voxels) and ``dseg`` (atlas). ``trials`` has the columns ``onset``,
+    ``maps`` are 3-D NIfTI files on one grid, by the names of :data:`bids.maps.MAPS`, plus
+    ``reliable`` (selected voxels) and ``dseg`` (atlas). ``trials`` has the columns ``onset``,
     ``duration`` (s), ``stimulus``, ``run`` and, where known, ``run_label``, ``session``,
     ``trial_type`` and ``repeat``. ``predictions`` has one row per held-out sample: ``fold``,
     ``sample``, ``stimulus``, ``n_candidates``, ``rank`` (1 is best), ``retrieved`` (file of the

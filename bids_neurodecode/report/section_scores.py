@@ -160,7 +160,6 @@ def _tables(
     if retrieved.any():
         table = score_table(metrics, plain[retrieved], confidence, RETRIEVED[1], sure=sure)
         shown: tuple[Block, ...] = (Heading(RETRIEVED[0]), table)
-        # they stand in for images that were made, where none were
         yield from (Fold(RETRIEVED[0], (table,)),) if len(main) else shown
 
 
@@ -469,7 +468,7 @@ def _shown(row: pd.Series[Any], confidence: float, *, sure: bool) -> str:
 
 
 def _also_worse(metrics: pd.DataFrame, row: pd.Series[Any], confidence: float) -> str:
-    """Say than what a score is worse that is better than chance, in the same breath."""
+    """Return ", and worse than X" for the baselines that beat a score above chance."""
     same = (metrics['compared_model'] == row['model']) & metrics['difference'].notna()
     same &= metrics['compared_space'] == row['space']
     for key in ('metric', 'protocol', 'split'):

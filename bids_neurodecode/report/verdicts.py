@@ -29,7 +29,7 @@ from bids_neurodecode.report.scores import (
 )
 
 AT_ONCE = 3
-"""Comparisons that come out worse which are named at once; more of them are folded."""
+"""Comparisons in which the model is worse are named up to this many; more are folded."""
 ALPHA = 0.05
 DISAGREE = 'p and interval disagree, so nothing is claimed'
 AT_CHANCE = 'the interval includes chance, so nothing is claimed, however small p is'
@@ -424,13 +424,13 @@ def score_verdict(
         says = ', which is above chance, but not above 0: no relation is shown'
     elif side == 1 and significant:
         tone, short, says = 'good', BETTER, f', which is {BETTER}'
-    elif side == -1 and not significant:
+    elif side == -1 and has_p and not significant:
         tone, short, says = 'bad', WORSE, f', which is {WORSE}'
     elif side is not None and has_p and significant != (side == 1):
         short, says = (
             (INCLUDES, f': {AT_CHANCE}') if side == 0 else (DISAGREE_SHORT, f': {DISAGREE}')
         )
-    elif significant or side == 1:
+    elif significant or side in {1, -1}:
         lacking = 'no interval' if has_p else 'no p value'
         short = f'{lacking}: no claim'
         says = f', but {lacking} stands beside it{f" ({few})" if few else ""}'

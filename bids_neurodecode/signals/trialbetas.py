@@ -44,7 +44,7 @@ class BlockBetas:
     drift_free: list[Array]
 
 
-def read_block(
+def fit_block(
     work: Work, coordinates: Coordinates, denoiser: Denoiser, block: Block
 ) -> BlockBetas:
     """Read a block, and regress its series on its trials.
@@ -117,7 +117,7 @@ def judge_components(
     agreement = work.make('agreement', (len(inner_sets), work.n_voxels))
     algebra, session = work.algebra, work.design.session
     for block in work.blocks(2, blocks):
-        betas = read_block(work, coordinates, denoiser, block)
+        betas = fit_block(work, coordinates, denoiser, block)
         percents = to_host(betas.plain * algebra.single(found.to_percent(block.voxels)))
         if plain is not None:
             plain.T[block.voxels] = percents.T
@@ -201,7 +201,7 @@ def write_betas(
     """
     numbers = sorted({tuning.n_components for tuning in tunings})
     for block in work.blocks(3, blocks):
-        betas = read_block(work, coordinates, denoiser, block)
+        betas = fit_block(work, coordinates, denoiser, block)
         for k in numbers:
             plain = work.algebra.xp.concatenate(
                 [

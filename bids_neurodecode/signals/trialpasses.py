@@ -504,7 +504,7 @@ def run_components(
 
 
 class Denoiser:
-    """What noise components do to each response's betas; made when a response is come to."""
+    """What noise components do to the betas of each HRF; computed when that HRF is reached."""
 
     def __init__(self, work: Work, components: Sequence[FloatArray], n_kept: int) -> None:
         self._work = work

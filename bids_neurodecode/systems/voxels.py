@@ -44,12 +44,13 @@ def choose_voxels(
     within: npt.NDArray[np.bool_] | None,
     device: str = 'cpu',
 ) -> VoxelSelection:
-    """Choose voxels by training samples alone.
+    """Choose voxels by these samples alone.
 
     Parameters
     ----------
     train
-        Responses and their table.
+        Responses and their table: of a fold's training; all of them for the final model, which is
+        not scored.
     features
         Features of all stimuli, for data without repeats; None: voxels are not chosen by how well
         they are predicted.

@@ -145,6 +145,11 @@ def test_below_chance_is_said(tmp_path):
     row = table(tmp_path, {'value': 0.3, 'ci_low': 0.2, 'ci_high': 0.4, 'p': 0.99}).iloc[0]
     assert score_verdict(row).tone == 'bad'
     assert 'worse than chance' in score_verdict(row).text
+    # as above it, an interval alone is no claim
+    for low, high in ((0.2, 0.4), (0.6, 0.8)):
+        untested = {'value': (low + high) / 2, 'ci_low': low, 'ci_high': high, 'p': np.nan}
+        found = score_verdict(table(tmp_path, untested).iloc[0])
+        assert (found.tone, found.short) == ('info', 'no p value: no claim')
 
 
 def test_lower_is_better_turns_the_sides(tmp_path):

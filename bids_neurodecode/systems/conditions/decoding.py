@@ -239,7 +239,7 @@ def classify_regions(
     Parameters
     ----------
     tuned, split, config, rng
-        As in :func:`cut_folds` and :func:`classify`.
+        As in :func:`~bids_neurodecode.systems.voxels.cut_folds` and :func:`classify`.
     regions
         Voxels of each region, (n_voxels,); those with fewer usable voxels than
         ``conditions.min_voxels`` are passed over.

@@ -23,7 +23,13 @@ from bids_neurodecode.systems.steps.publish import (
     voxel_results,
 )
 from bids_neurodecode.systems.steps.records import ModelFacts
-from bids_neurodecode.systems.steps.responses import Trials, add_atlas, add_betas, reliability
+from bids_neurodecode.systems.steps.responses import (
+    Trials,
+    add_atlas,
+    add_betas,
+    reliability,
+    tsnr_of,
+)
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import (
     read_record,
@@ -87,17 +93,13 @@ def analyse(trials: Trials, tsnr_runs: npt.NDArray[np.float32]) -> Mapping[str, 
     """
     from bids_neurodecode.systems.conditions.analysis import analyse_conditions
 
-    n_runs = int(trials.plan.table['run'].max()) + 1
-    if len(tsnr_runs) < n_runs:
-        # the runs of precomputed betas need not be the runs of the series
-        tsnr_runs = np.tile(tsnr_runs.mean(axis=0), (n_runs, 1))
     samples, folds, said = trials.by_fold()
     found = analyse_conditions(
         samples,
         folds,
         trials.plan.split,
         trials.config,
-        tsnr_runs=tsnr_runs,
+        tsnr_runs=tsnr_of(tsnr_runs, trials.participant, trials.plan.table),
         within=trials.within,
         regions=trials.regions,
         meshes=[run.bold.parent for run in trials.participant.runs],

@@ -349,7 +349,6 @@ def reliable_voxels(
     within
         Voxels of the chosen regions, (n_voxels,); None: all.
     """
-    from bids_neurodecode.systems.steps.responses import tsnr_of
     from bids_neurodecode.systems.voxels import choose_voxels
 
     if not plan.table['stimulus'].duplicated().any() or config.selection.measure in OF_STIMULI:

@@ -70,7 +70,7 @@ class Reconstructions:
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """What :func:`generate_pictures` gives back.
+    """What :func:`.run.generate_pictures` gives back.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Generation:
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """Images made of new responses by :func:`apply_generation`.
+    """Images made of new responses by :func:`.run.apply_generation`.
 
     Parameters
     ----------

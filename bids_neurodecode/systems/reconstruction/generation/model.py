@@ -192,7 +192,7 @@ def refine(
     told
         ``start``, ``noise``, ``conditions``, and what :func:`sampling_of` takes.
     trust
-        See :meth:`.generation_generators.FittedGenerator.refine`.
+        See :meth:`.generators.FittedGenerator.refine`.
     """
     start = None if told.start == 'noise' else noisy(initial, told.noise, seeds)
     sampling = sampling_of(fitted, told)

@@ -108,8 +108,8 @@ def generate_pictures(
     inputs
         Features, images and what else images are made from.
     generator
-        Prior and refiner: :class:`~.generation_generators.SmallGenerator` or
-        :class:`~.generation_generators.PublishedGenerator`, or another with their interface.
+        Prior and refiner: :class:`.small.SmallGenerator` or
+        :class:`.published.PublishedGenerator`, or another with their interface.
     config
         Settings; those of ``reconstruction`` are used, and selection, ridge, features, evaluation
         and seed.
