@@ -26,8 +26,8 @@ GROUND = (
 )
 
 
-LEFT_OUT = {'steps', 'report'}
-"""Nodes and sections of systems."""
+LEFT_OUT = {'steps', 'report', 'methods'}
+"""Nodes, sections and methods texts of systems."""
 
 
 def write_api_pages(folder: Path) -> None:
