@@ -209,6 +209,15 @@ def test_the_mean_is_that_of_standardised_training_volumes(folder):
     np.testing.assert_allclose(mean, np.mean(z, axis=0), atol=1e-3)
 
 
+def test_the_same_call_again_leaves_all_as_it_is(folder, capsys):
+    """What a call writes of its own participants is no series of an earlier one."""
+    assert call(folder, 'participant') == 0
+    log = capsys.readouterr().err
+    for label in ('01', '02', '03'):
+        assert f'sub-{label}: nothing changed since the last run' in log
+    assert 'steps' not in log
+
+
 def test_one_participant_alone_takes_the_others_from_the_output_folder(
     folder, capsys, monkeypatch
 ):

@@ -26,6 +26,7 @@ from bids_neurodecode.systems.encoding import network as encoding_network
 from bids_neurodecode.systems.encoding import newcomers as encoding_newcomers
 from bids_neurodecode.systems.encoding import shared as encoding_shared
 from bids_neurodecode.systems.encoding.applying import apply_encoder
+from bids_neurodecode.systems.outcomes import OWN_MODEL, judge
 from bids_neurodecode.systems.reconstruction import recipe as reconstruction
 from bids_neurodecode.systems.reconstruction.generation import fit as generation_fit
 from bids_neurodecode.systems.refitting import relabellings
@@ -87,8 +88,15 @@ def test_copies_are_one_unit_of_tests_and_intervals(samples, features):
     split = split_by_group(samples.table, 'stimulus', n_folds=4)
     decoder = reconstruction.fit(samples, features, reconstruction.DecoderSettings(ridge=RIDGE))
     outcomes = [
-        reconstruction.evaluate(
-            decoder, samples.take(fold.test), features, NAMES, fold=number, average=True
+        judge(
+            OWN_MODEL,
+            decoder.components,
+            decoder,
+            samples.take(fold.test),
+            features,
+            NAMES,
+            fold=number,
+            average=True,
         )
         for number, fold in enumerate(split)
     ]

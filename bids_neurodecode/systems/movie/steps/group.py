@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def sources_of(
     if others or output_dir is None:
         notes = (OTHERS.format(n=len(others), labels=_named(others)),) if others else ()
         return sources, key, notes
-    found = earlier_sources(own, output_dir, config)
+    called = {person.label for person in everyone}
+    found = [x for x in earlier_sources(own, output_dir, config) if x.label not in called]
     if not found:
         return sources, key, ()
     note = FROM_EARLIER.format(labels=_named([source.label for source in found]))
@@ -368,9 +370,10 @@ def write_everyone(participants: Sequence[ParticipantInput], work_dir: Path) -> 
     return file
 
 
-def read_everyone(file: Path) -> list[ParticipantInput]:
-    """Read what :func:`write_everyone` wrote."""
-    return [*map(ParticipantInput.from_json, read_record(Everyone, file).participants)]
+@lru_cache(maxsize=1)
+def read_everyone(file: Path) -> tuple[ParticipantInput, ...]:
+    """Read what :func:`write_everyone` wrote; once, as its name tells its content."""
+    return tuple(map(ParticipantInput.from_json, read_record(Everyone, file).participants))
 
 
 def _named(labels: Sequence[str]) -> str:

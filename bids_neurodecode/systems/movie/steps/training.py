@@ -14,7 +14,7 @@ from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.steps.earlier import aligned_files, state_of
 from bids_neurodecode.systems.movie.steps.encoding import encode
-from bids_neurodecode.systems.movie.steps.group import compare_participants
+from bids_neurodecode.systems.movie.steps.group import compare_participants, read_everyone
 from bids_neurodecode.systems.movie.steps.network import add_network
 from bids_neurodecode.systems.movie.steps.outputs import publish_films
 from bids_neurodecode.systems.steps.own_features import film_bands, with_own_features
@@ -71,7 +71,9 @@ def add_comparison(ladder: Ladder) -> None:
         ladder.run = replace(run, config=without_selection(config))
     elif config.selection.measure in {'isc', 'snr'}:
         files = aligned_files(run.output_dir, participant.task, participant.runs[0].space)
-        files.pop(participant.label, None)
+        # what the call itself writes is no series of an earlier one
+        for person in read_everyone(run.everyone) if run.everyone else (participant,):
+            files.pop(person.label, None)
         output_dir, earlier = str(run.output_dir), state_of(files)
     ladder.add(
         compare_participants,
