@@ -226,7 +226,7 @@ def undocumented(root: Path = ROOT) -> dict[str, int]:
 
 EQUATIONS = frozenset(
     {
-        *('read_block', 'fit_scale_offset', 'explained_by', 'ncsnr', 'noise_ceiling', 'tsnr'),
+        *('fit_block', 'fit_scale_offset', 'explained_by', 'ncsnr', 'noise_ceiling', 'tsnr'),
         *('align_to_clock', 'fir_design', 'fit_ridge', 'fit_banded', 'pearson_by_column'),
         *('outcomes_2way', 'ssim_table', 'fdr', 'p_value', 'bootstrap_ci', 'max_statistic_p'),
         'phase_surrogates',
