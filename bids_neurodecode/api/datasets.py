@@ -14,7 +14,7 @@ import pandas as pd
 
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.bids.query import find_inputs
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.records import NOUNS, DatasetInput, ParticipantInput
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.trials import (
     film_table,
@@ -238,8 +238,7 @@ class ParticipantData:
         return Samples(Responses(values, self.mask), table)
 
     def __repr__(self) -> str:
-        kinds = {'images': 'images', 'movie': 'films', 'conditions': 'conditions'}
-        n, what = len(self.stimuli), kinds[self.paradigm]
+        n, what = len(self.stimuli), NOUNS[self.record.paradigm]
         runs = len(self.record.runs)
         return f'sub-{self.label}: task {self.record.task}, {runs} runs, {n} {what}'
 

@@ -34,7 +34,7 @@ from bids_neurodecode.bids.pairing import Candidates, Series, pair_run
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
 from bids_neurodecode.bids.publishedevents import EventsReader
 from bids_neurodecode.bids.recipes import Recipe, preferred, recognise
-from bids_neurodecode.bids.records import DatasetInput, Paradigm, ParticipantInput, RunInput
+from bids_neurodecode.bids.records import NOUNS, DatasetInput, Paradigm, ParticipantInput, RunInput
 from bids_neurodecode.bids.request import Request, choose_participants, read_each
 from bids_neurodecode.bids.series import check_grid, read_header
 from bids_neurodecode.bids.stimuli import FILMS, check_image, paradigm_of, resolve_stimulus
@@ -478,7 +478,7 @@ def _describe(found: Sequence[ParticipantInput]) -> list[str]:
         run = person.runs[0]
         space = space_label(Series(run.bold, ''))
         n_volumes = sum(r.n_volumes for r in person.runs)
-        kind = {'movie': 'films', 'images': 'images'}.get(person.paradigm, 'conditions')
+        kind = NOUNS[person.paradigm]
         if kind == 'images' and all(Path(x).suffix.lower() in FILMS for x in person.stimuli):
             kind = 'clips'
         told = 'trial_type' if person.conditions else 'the types of their files'

@@ -21,6 +21,10 @@ T = TypeVar('T')
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 """What reads a dataclass, which takes longer to make than to use."""
 Paradigm = Literal['images', 'movie', 'conditions']
+NOUNS: dict[Paradigm, str] = {'images': 'images', 'movie': 'films', 'conditions': 'conditions'}
+"""What the stimuli of a paradigm are called."""
+SHOWN = NOUNS | {'conditions': 'conditions (trial_type)'}
+"""The same where a message says what is read of the events."""
 Layout = Literal['bids', 'nsd', 'emofilm', 'algonauts', 'algonauts2025']
 """BIDS, or how the Natural Scenes Dataset, Emo-FilM and the Algonauts Challenge are published."""
 OF_RESPONSES: frozenset[Layout] = frozenset({'nsd', 'algonauts'})

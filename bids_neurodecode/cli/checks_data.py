@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_neurodecode.bids.records import ParticipantInput, RunInput
+from bids_neurodecode.bids.records import SHOWN, ParticipantInput, RunInput
 from bids_neurodecode.bids.series import bytes_behind, check_values, read_mask
 from bids_neurodecode.bids.splitfile import add_parts
 from bids_neurodecode.bids.timing import read_table
@@ -200,15 +200,14 @@ def _check_system(person: ParticipantInput, system: str) -> None:
 
     needed = OWN.get(system)
     if needed is not None and needed != person.paradigm:
-        words = {'movie': 'films', 'images': 'images', 'conditions': 'conditions (trial_type)'}
         clips = {'images': f'images (or films of {CLIP_SECONDS:g} s at most)'}
         first = person.stimuli_dir / person.stimuli[0] if person.stimuli else person.runs[0].events
         raise InputError(
             OTHER_PARADIGM.format(
                 system=system,
-                needed=(words | clips)[needed],
+                needed=(SHOWN | clips)[needed],
                 task=person.task,
-                shown=words[person.paradigm],
+                shown=SHOWN[person.paradigm],
                 file=first,
             )
         )

@@ -14,7 +14,7 @@ from bids_neurodecode import extensions
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.names import PRODUCTS, clean_label
 from bids_neurodecode.bids.provenance import DESCRIPTIONS, check_links
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.records import SHOWN, DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import device_of
 from bids_neurodecode.cli.parser import Arguments, from_command_line
 from bids_neurodecode.config import Config, load_config, read_settings
@@ -90,7 +90,6 @@ NO_EXTRACTOR = (
     'features.extractor = {name!r} cannot be used: {reason}. Decoding and films use one of: '
     '{names}; others are feature spaces of encoding models (encoding.bands).'
 )
-SHOWN = {'images': 'pictures', 'movie': 'films', 'conditions': 'conditions (trial_type)'}
 
 
 def check_before(arguments: Arguments, config: Config, inputs: DatasetInput) -> None:
