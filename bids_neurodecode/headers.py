@@ -78,7 +78,7 @@ def open_volume(file: Path) -> Volume | None:
             return None
         header = _parsed(start[:_HEADER])
         return Volume(header, header.get_best_affine(), ArrayProxy(str(file), header))
-    except (OSError, zlib.error, struct.error, ValueError, HeaderDataError):
+    except (OSError, OverflowError, zlib.error, struct.error, ValueError, HeaderDataError):
         return None
 
 

@@ -199,15 +199,20 @@ def read_header(file: Path) -> Header:
         If it is not one.
     """
     check_fetched(file)
+    return _read_header(file, _state(file))
+
+
+def _state(file: Path) -> tuple[tuple[int, ...], ...]:
+    """Return what changes when a file does, or that of the other hemisphere; () if one is gone."""
     try:
-        state = file.stat()
+        facts = [each.stat() for each in files_of(file)]
     except OSError:
-        return _read_header(file, 0, 0)
-    return _read_header(file, state.st_mtime_ns, state.st_size)
+        return ()
+    return tuple((s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino) for s in facts)
 
 
 @lru_cache(maxsize=1 << 14)
-def _read_header(file: Path, _changed: int, _size: int) -> Header:
+def _read_header(file: Path, _changed: tuple[tuple[int, ...], ...]) -> Header:
     """Read a header once, and again when its file changes."""
     image = look_at(file)
     shape = tuple(int(n) for n in image.shape)
@@ -233,17 +238,15 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
         If it is not three-dimensional, cannot be read, is empty or holds infinite values.
     """
     check_fetched(file)
-    try:
-        state = file.stat()
-    except OSError:
-        return _read_mask(file)
-    packed, grid = _packed_mask(file, state.st_mtime_ns, state.st_size)
+    packed, grid = _packed_mask(file, _state(file))
     n = int(np.prod(grid.shape))
     return np.unpackbits(packed, count=n).view(np.bool_).reshape(grid.shape), grid
 
 
 @lru_cache(maxsize=128)
-def _packed_mask(file: Path, _changed: int, _size: int) -> tuple[npt.NDArray[np.uint8], Grid]:
+def _packed_mask(
+    file: Path, _changed: tuple[tuple[int, ...], ...]
+) -> tuple[npt.NDArray[np.uint8], Grid]:
     """Read a mask once, and again when its file changes: several checks of a run ask for it."""
     inside, grid = _read_mask(file)
     return np.packbits(inside), grid

@@ -46,7 +46,7 @@ def with_installed(
         return config, []
     system = system_named(system_of(config, 'images'))
     if arguments.models_from is not None and system.scores == 'decoded':
-        return _as_trained(config, arguments.models_from, inputs)
+        return _as_trained(config, arguments.models_from, inputs, system.name)
     if arguments.models_from is not None or system.packaged is None:
         return config, []
     wanted = system.packaged(config, arguments.weights_dir)
@@ -63,14 +63,14 @@ def with_installed(
 
 
 def _as_trained(
-    config: Config, models_from: Path, inputs: DatasetInput
+    config: Config, models_from: Path, inputs: DatasetInput, system: str
 ) -> tuple[Config, list[str]]:
     """Describe new images as the model's were."""
     from bids_neurodecode.cli.systems import find_model
 
     if 'extractor' in config.features.model_fields_set:
         return config, []
-    file = find_model(models_from, inputs.participants[0]).with_suffix('.toml')
+    file = find_model(models_from, inputs.participants[0], system).with_suffix('.toml')
     if not file.is_file():
         return config, []
     name = load_config(file).features.extractor

@@ -190,7 +190,8 @@ def everyone_of(participants: Sequence[ParticipantInput], run: RunSettings) -> P
     for name, own in people.items():
         if (together := system_named(name).together) is not None:
             marked = [replace(x, fingerprint=fingerprint(x, run.config)) for x in own]
-            return together(marked, run)
+            if (file := together(marked, run)) is not None:
+                return file
     return None
 
 

@@ -308,6 +308,10 @@ def middle_frame(path: Path) -> Uint8Array:
     return np.asarray(read_frames(path, [info.duration / 2], info.size)[0])
 
 
+class ConcealedError(Exception):
+    """A damaged frame, concealed by what threads that decode side by side have at hand."""
+
+
 def decode_frames(
     path: Path, *, keys_only: bool = False, threads: int | None = None
 ) -> Iterator[tuple[float, Frame]]:
@@ -329,6 +333,8 @@ def decode_frames(
     ------
     InputError
         If the film cannot be read.
+    ConcealedError
+        If a frame is damaged, and several threads decode: what stands for it is their chance.
     """
     import av
 
@@ -353,6 +359,8 @@ def decode_frames(
                     started = True
                     waiting.append(packet.dts)
                 for raw in packet.decode():
+                    if raw.is_corrupt and threads not in {None, 1}:
+                        raise ConcealedError
                     before = tick
                     if counted and not keys_only:
                         tick = waiting.popleft() if waiting else tick + 1

@@ -24,6 +24,7 @@ from bids_neurodecode.stimuli.borders import Borders, Brightest, borders_of_keys
 from bids_neurodecode.stimuli.films import (
     NO_FRAMES,
     UNREADABLE,
+    ConcealedError,
     FilmInfo,
     Frame,
     decode_frames,
@@ -193,7 +194,10 @@ def build_store(film: Path, folder: Path, recipe: FilmRecipe, threads: int = 1) 
         if not path.exists():
             info = probe_film(film)
             _check(film, info, recipe, folder)
-            _build(film, path, info, recipe, threads)
+            try:
+                _build(film, path, info, recipe, threads)
+            except ConcealedError:  # the same bytes whatever the threads, as of intact films
+                _build(film, path, info, recipe, 1)
     return open_store(path)
 
 

@@ -45,7 +45,8 @@ T = TypeVar('T')
 
 UNMADE = 'The step {step} returned {names}, which it does not say that it makes.'
 UNDECLARED = (
-    'The step {step} returned {name} as {kind}, a record that it does not say that it makes.'
+    'The step {step} returned {name} as {kind}, a record that it does not '
+    'say that it makes: declare it by records={{{name!r}: {kind}}}.'
 )
 UNREADABLE = 'The parameter {name} of the step {step} has a type that no file is read as: {kind}.'
 
@@ -204,18 +205,30 @@ def write(name: str, value: Any, folder: Path) -> str | list[object]:
     return str(save_json(folder / f'{name}.json', value))
 
 
-def form_of(kind: Any) -> str:
+def form_of(kind: Any, within: tuple[Any, ...] = ()) -> str:
     """Return what a record holds: its fields and their types, those of records within too.
+
+    Parameters
+    ----------
+    kind
+        The type.
+    within
+        Records that this one is a part of, which may hold themselves.
 
     Examples
     --------
     >>> form_of(dict[str, int | None])
     'dict[str, int | None[int, NoneType]]'
     """
-    name, parts = getattr(kind, '__name__', str(kind)), [*map(form_of, typing.get_args(kind))]
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        parts = [f'{x.name}: {form_of(hints[x.name])}' for x in dataclasses.fields(kind)]
+    name = getattr(kind, '__name__', str(kind))
+    parts = [form_of(each, within) for each in typing.get_args(kind)]
+    if dataclasses.is_dataclass(kind) and kind not in within:
+        fields = dataclasses.fields(kind)
+        try:
+            hints = typing.get_type_hints(kind)
+        except NameError:  # a type that is imported for the type checker alone
+            hints = {x.name: x.type for x in fields}
+        parts = [f'{x.name}: {form_of(hints[x.name], (*within, kind))}' for x in fields]
     return f'{name}[{", ".join(parts)}]' if parts else name
 
 

@@ -2,15 +2,17 @@
 
 import base64
 import gzip
+import os
 import re
 import zlib
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.cifti2 import BrainModelAxis
 
-from bids_neurodecode.bids.series import bytes_behind, check_values
+from bids_neurodecode.bids.series import bytes_behind, check_values, read_header, read_mask
 from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.spaces import Space
@@ -36,6 +38,42 @@ def test_bytes_behind_the_last_volume_are_counted(tmp_path, extension):
         path.write_bytes(pack(image[:-n_bytes]))
         with pytest.raises(InputError, match=r'is cut short or corrupt .it ends in volume'):
             check_values(path, inside)
+
+
+@pytest.mark.parametrize('offset', [np.inf, np.nan, -1.0, 1e30])
+def test_a_header_whose_values_begin_nowhere_is_refused_in_one_line(tmp_path, offset):
+    path = tmp_path / 'x.nii'
+    content = bytearray(nib.Nifti1Image(np.ones((3, 4, 2, 5), np.int16), np.eye(4)).to_bytes())
+    content[108:112] = np.float32(offset).tobytes()
+    path.write_bytes(content)
+    for read in (read_header, read_mask, partial(check_values, inside=np.ones((3, 4, 2), bool))):
+        with pytest.raises(InputError):
+            read(path)
+
+
+def test_a_mask_is_read_again_when_either_file_of_it_changed(tmp_path):
+    volume = tmp_path / 'mask.nii'
+    nib.save(nib.Nifti1Image(np.ones((3, 4, 2), np.uint8), np.eye(4)), volume)
+    assert read_mask(volume)[0].sum() == 24
+    state = volume.stat()
+    fewer = np.ones((3, 4, 2), np.uint8)
+    fewer[0] = 0
+    nib.save(nib.Nifti1Image(fewer, np.eye(4)), volume)
+    os.utime(volume, ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copy that keeps times
+    assert read_mask(volume)[0].sum() == 16
+    axis = BrainModelAxis.from_surface(np.arange(9), 9, 'CortexLeft')
+    axis += BrainModelAxis.from_surface(np.arange(9), 9, 'CortexRight')
+    for folder, n_right in ((tmp_path, 9), (tmp_path / 'other', 4)):
+        inside = np.ones((18, 1, 1), np.float32)
+        inside[9 + n_right :] = 0
+        folder.mkdir(exist_ok=True)
+        left = folder / 'a_hemi-L_space-fsnative_desc-brain_mask.shape.gii'
+        write_image(left, Space(axis, 'gifti', 'fsnative').image(inside))
+    mask = tmp_path / left.name
+    assert read_mask(mask)[0].sum() == 18
+    right = left.name.replace('hemi-L', 'hemi-R')
+    (tmp_path / right).write_bytes((tmp_path / 'other' / right).read_bytes())
+    assert read_mask(mask)[0].sum() == 13
 
 
 def test_bytes_behind_the_last_row_of_cifti_are_counted(tmp_path):

@@ -81,12 +81,16 @@ def test_new_images_are_described_as_the_model_was_trained(networks, monkeypatch
     model = tmp_path / 'sub-01_desc-linear_model.safetensors'
     trained = build_config({'features': {'extractor': 'mobilenetv2'}})
     model.with_suffix('.toml').write_text(trained.to_toml())
-    monkeypatch.setattr('bids_neurodecode.cli.systems.find_model', lambda *_: model)
+    asked = []
+    monkeypatch.setattr(
+        'bids_neurodecode.cli.systems.find_model', lambda *of: asked.append(of[2]) or model
+    )
     config, notes = installed.with_installed(
         build_config({}), call(models_from=tmp_path), people('images')
     )
     assert config.features.extractor == 'mobilenetv2'
     assert notes == ['features.extractor = "mobilenetv2", as the model was trained with.']
+    assert asked == ['reconstruction']
 
 
 def test_methods_text_knows_every_feature_space():

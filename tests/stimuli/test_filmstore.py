@@ -139,6 +139,28 @@ def test_threads_change_nothing(film, tmp_path):
     assert together.notes == alone.notes
 
 
+def test_a_damaged_film_is_concealed_alike_whatever_the_threads(tmp_path):
+    """What a decoder puts in place of a damaged frame depends on the threads that it has."""
+    rng, film = np.random.default_rng(0), tmp_path / 'film.mkv'
+    with av.open(str(film), 'w') as container:
+        stream = container.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 96, 64, 'yuv420p', 12
+        for _ in range(60):
+            pixels = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, 'rgb24')))
+        container.mux(stream.encode())
+    content = bytearray(film.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(400)
+    film.write_bytes(content)
+    with av.open(str(film)) as container:
+        assert any(frame.is_corrupt for frame in container.decode(video=0))
+    recipe = FilmRecipe(2, 0.8, 16, 20)
+    stores = [build_store(film, tmp_path / f'{n}', recipe, threads=n) for n in (1, 2, 3)]
+    for store in stores[1:]:
+        np.testing.assert_array_equal(store.frames, stores[0].frames)
+
+
 @pytest.mark.parametrize('change', [{'chunk': 20}, {'n_volumes': 0}, {'start': -1.0}])
 def test_bad_recipes(change):
     with pytest.raises(ArgumentsError, match='A film is cut into'):

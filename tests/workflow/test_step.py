@@ -302,6 +302,23 @@ def test_a_record_that_a_step_does_not_declare_is_refused(tmp_path):
     assert str(caught.value) == UNDECLARED.format(step='say', name='said', kind='Said')
 
 
+@dataclass(frozen=True)
+class Holding:
+    """A record of records of its own kind, and of a type that is not there when it runs."""
+
+    within: 'Holding | None'
+
+
+@dataclass(frozen=True)
+class Unseen:
+    value: 'NotThere'  # noqa: F821
+
+
+def test_the_form_of_a_record_that_holds_itself_ends():
+    assert steps.form_of(Holding).endswith('Holding | None[Holding, NoneType]]')
+    assert steps.form_of(Unseen) == 'Unseen[value: NotThere]'
+
+
 def test_what_no_file_is_read_as_is_refused_when_the_step_is_written():
     def function(numbers: set[int], folder: Path) -> dict:
         raise NotImplementedError
