@@ -105,13 +105,13 @@ class _Convolution(nn.Conv2d):
             missing = [
                 max(0, (math.ceil(n / step) - 1) * step + kernel - n) for n in x.shape[:1:-1]
             ]
-            if any(n % 2 for n in missing):
-                x = functional.pad(x, [part for n in missing for part in (n // 2, n - n // 2)])
-            else:  # the same on both sides, which a convolution does without a copy
-                columns, rows = (n // 2 for n in missing)
-                return functional.conv2d(
-                    x, self.weight, self.bias, self.stride, (rows, columns), groups=self.groups
-                )
+            # where one pixel more is missing behind than before, a first column of zeros in the
+            # kernel stands for it: no map has to be copied into a larger one
+            (columns, rows), odd = ((n + 1) // 2 for n in missing), [n % 2 for n in missing]
+            weight = functional.pad(self.weight, [odd[0], 0, odd[1], 0])
+            return functional.conv2d(
+                x, weight, self.bias, self.stride, (rows, columns), groups=self.groups
+            )
         return super().forward(x)
 
 
@@ -140,7 +140,7 @@ def _normalised(
     return [
         _Convolution(n_inputs, n_outputs, kernel, stride, groups, same=of.same),
         nn.BatchNorm2d(n_outputs, eps=of.eps),
-        nn.ReLU6(),
+        nn.ReLU6(inplace=True),
     ]
 
 

@@ -55,6 +55,23 @@ def test_many_images_go_through_a_network_in_parts(images, monkeypatch):
     assert seen == [2, 1]
 
 
+@pytest.mark.parametrize('shape', [(24, 24), (25, 24), (24, 31), (33, 17)])
+def test_odd_pixels_are_added_at_the_right_and_the_bottom_as_tensorflow_does(shape):
+    network = packaged.read_convnet('efficientnet-lite0')
+    layers = [part for part in network.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert {(part.kernel_size[0], part.stride[0]) for part in layers} >= {(3, 2), (5, 2), (5, 1)}
+    for layer in layers:
+        (kernel, _), (step, _) = layer.kernel_size, layer.stride
+        maps = torch.randn(2, layer.in_channels, *shape)
+        lacking = [(-(-n // step) - 1) * step + kernel - n for n in reversed(shape)]
+        around = [side for n in lacking for side in (max(n, 0) // 2, max(n, 0) - max(n, 0) // 2)]
+        wanted = torch.nn.functional.conv2d(
+            torch.nn.functional.pad(maps, around), layer.weight, layer.bias, step,
+            groups=layer.groups,
+        )  # fmt: skip
+        torch.testing.assert_close(layer(maps), wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_class_values_are_those_of_the_package_that_published_the_weights(name):
     values = packaged.read_convnet(name)(noise(ARCHITECTURES[name].size))['logits'][0]
