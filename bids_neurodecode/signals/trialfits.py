@@ -196,10 +196,12 @@ def ridge_factor(factor: RunFactor, overlap: FloatArray) -> RidgeFactor:
     overlap
         Of the components with the design's basis, (k, n_trials).
     """
-    inside, shares = np.linalg.eigh(np.eye(len(factor.factor)) - overlap.T @ overlap)
-    rest = np.sqrt(np.maximum(inside, 0))[:, None] * (shares.T @ factor.factor)
-    squares, vectors = np.linalg.eigh(rest.T @ rest)
+    on = overlap @ factor.factor
+    squares, vectors = np.linalg.eigh(factor.factor.T @ factor.factor - on.T @ on)
     if squares[0] <= WELL_CONDITIONED**2 * squares[-1]:
+        # squared, what is small is lost in rounding: the root of what is left of the basis
+        inside, shares = np.linalg.eigh(np.eye(len(factor.factor)) - overlap.T @ overlap)
+        rest = np.sqrt(np.maximum(inside, 0))[:, None] * (shares.T @ factor.factor)
         _, singular, right = np.linalg.svd(rest)
         squares, vectors = singular**2, right.T
     keep = squares > RANK_TOLERANCE**2 * max(squares.max(), np.finfo(float).tiny)
