@@ -85,6 +85,7 @@ def load(folder: Path, n_folds: int) -> dict[str, Any]:
     from bids_neurodecode.samples import Responses, Samples, VoxelMask
     from bids_neurodecode.systems.base import PerStimulus
     from bids_neurodecode.systems.protocol import choose_split
+    from bids_neurodecode.systems.voxels import Estimates
 
     betas = np.load(folder / 'betas.npy', mmap_mode='c')
     table = pd.read_csv(folder / 'trials.tsv', sep='\t', dtype={'session': str})
@@ -99,12 +100,15 @@ def load(folder: Path, n_folds: int) -> dict[str, Any]:
     names = tuple(f'{x:05d}.png' for x in range(len(table) // 2))
     images = np.random.default_rng(1).integers(0, 255, (len(names), 16, 16, 3), np.uint8)
     mask = VoxelMask(np.ones((betas.shape[1], 1, 1), dtype=bool), np.eye(4))
+    n_runs = int(table['run'].max()) + 1
     return {
-        'samples': Samples(Responses(betas, mask), table),
-        'split': choose_split(table, config.split, 0)[0],
+        'estimates': Estimates(
+            Samples(Responses(betas, mask), table),
+            choose_split(table, config.split, 0)[0],
+            tsnr_runs=np.ones((n_runs, betas.shape[1]), np.float32),
+        ),
         'features': PerStimulus(names, np.load(folder / 'features.npy')),
         'pictures': PerStimulus(names, images),
-        'tsnr_runs': np.ones((int(table['run'].max()) + 1, betas.shape[1]), np.float32),
         'config': config,
     }
 
@@ -113,17 +117,14 @@ def reliability(given: dict[str, Any], _: Path) -> None:
     """Noise ceilings of all columns."""
     from bids_neurodecode.systems.voxels import ncsnr_of
 
-    ncsnr_of(given['samples'])
+    ncsnr_of(given['estimates'].samples)
 
 
 def selection(given: dict[str, Any], _: Path) -> None:
     """The columns whose repeats agree."""
     from bids_neurodecode.config import build_config
-    from bids_neurodecode.systems.voxels import choose_voxels
 
-    choose_voxels(
-        given['samples'], None, build_config({}), tsnr_runs=given['tsnr_runs'], within=None
-    )
+    given['estimates'].choose(given['estimates'].samples, None, build_config({}))
 
 
 def linear(given: dict[str, Any], _: Path) -> None:
@@ -131,12 +132,9 @@ def linear(given: dict[str, Any], _: Path) -> None:
     from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
 
     decode_pictures(
-        given['samples'],
-        [given['samples']],
-        given['split'],
+        given['estimates'],
         given['features'],
         given['config'],
-        tsnr_runs=given['tsnr_runs'],
         pictures=given['pictures'],
     )
 
@@ -145,13 +143,7 @@ def ridge(given: dict[str, Any], _: Path) -> None:
     """The encoding model of all columns."""
     from bids_neurodecode.systems.encoding.recipe import encode_pictures
 
-    encode_pictures(
-        given['samples'],
-        [given['samples']],
-        given['split'],
-        given['features'],
-        given['config'],
-    )
+    encode_pictures(given['estimates'], given['features'], given['config'])
 
 
 def generation(given: dict[str, Any], folder: Path) -> None:
@@ -205,13 +197,10 @@ def _generate(given: dict[str, Any], folder: Path, generator: Any) -> None:
         viewers={'viewer': {'pixels': _Pixels()}},
     )
     found = generate_pictures(
-        given['samples'],
-        [given['samples']],
-        given['split'],
+        given['estimates'],
         inputs,
         generator,
         given['config'],
-        tsnr_runs=given['tsnr_runs'],
         checkpoint_dir=folder / 'kept',
     )
     from bids_neurodecode.models.storage import save_arrays
@@ -300,11 +289,12 @@ def _film(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     from bids_neurodecode.systems.movie.recipe import FilmRidge
     from bids_neurodecode.systems.protocol import choose_film_split
 
-    n = len(given['samples'].table)
+    whole = given['estimates'].samples
+    n = len(whole.table)
     run = np.arange(n) // 200
     table = pd.DataFrame({'film': [f'{k}.mp4' for k in run], 'run': run, 'session': '1'})
     table['onset'] = 2.0 * (np.arange(n) % 200)
-    shown = given['samples'].table['stimulus']
+    shown = whole.table['stimulus']
     table['stimulus'] = [f'{k}.mp4#{t:g}' for k, t in zip(run, table['onset'], strict=True)]
     config = given['config']
     common = {
@@ -312,7 +302,7 @@ def _film(given: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         'evaluation': config.evaluation,
         'rng': np.random.default_rng(0),
     }
-    samples = Samples(given['samples'].responses, table)
+    samples = Samples(whole.responses, table)
     split = choose_film_split(table, config.split.model_copy(update={'by': 'auto'}))[0]
     return {'samples': samples, 'split': split, **common}, given['features'].of(shown)
 
@@ -389,7 +379,7 @@ def _written(given: dict[str, Any], folder: Path, extension: str) -> None:
     from bids_neurodecode.spaces import Space, files_of, load_image
     from bids_neurodecode.systems.steps.publish import betas_image
 
-    samples = given['samples']
+    samples = given['estimates'].samples
     n = samples.values.shape[1]
     space, shape = None, (n, 1, 1)
     if extension == '.nii.gz':

@@ -36,6 +36,7 @@ from bids_neurodecode.systems.encoding.encoders import EncoderSettings
 from bids_neurodecode.systems.encoding.network import NetworkSettings
 from bids_neurodecode.systems.encoding.recipe import PictureEncoding, encode_pictures
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
+from bids_neurodecode.systems.voxels import Estimates
 
 
 def make_config(n_permutations: int = 199, **encoding: Any) -> Config:
@@ -55,9 +56,7 @@ def encode(
     rng = np.random.default_rng(0)
     spaces = {name: world.bands[name] for name in bands or world.bands}
     return encode_pictures(
-        world.samples,
-        [world.samples],
-        split_by_group(world.samples.table, 'stimulus', rng=rng),
+        Estimates(world.samples, split_by_group(world.samples.table, 'stimulus', rng=rng)),
         spaces,
         config,
         settings=EncoderSettings.of(config, **{'baseline': False, **changes}),
@@ -270,7 +269,7 @@ def encode_noise(seed: int, n_folds: int, n: int = 45, n_voxels: int = 30) -> Pi
     )
     split = split_by_group(table, 'stimulus', n_folds=n_folds, rng=rng)
     settings = EncoderSettings.of(config, baseline=False)
-    return encode_pictures(samples, [samples], split, space, config, settings=settings)
+    return encode_pictures(Estimates(samples, split), space, config, settings=settings)
 
 
 def main() -> None:

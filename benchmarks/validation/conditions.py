@@ -22,7 +22,7 @@ from bids_neurodecode.systems.conditions.decoding import (
 )
 from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchlight
 from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissimilarity
-from bids_neurodecode.systems.voxels import cut_folds
+from bids_neurodecode.systems.voxels import Estimates, cut_folds
 
 FloatArray = npt.NDArray[np.float64]
 N_VOXELS = 40
@@ -90,9 +90,8 @@ class World:
         """Return limits and p of the balanced accuracy."""
         samples, split, _ = self.data(rng)
         tsnr = np.ones((self.n_runs, N_VOXELS), dtype=np.float32)
-        folds, _ = cut_folds(
-            [samples], split, conditions_of(split.table), self.config, tsnr_runs=tsnr
-        )
+        estimates = Estimates(samples, split, tsnr_runs=tsnr)
+        folds, _ = cut_folds(estimates, conditions_of(split.table), self.config)
         found = classify(folds, split, self.config, rng=rng, with_baselines=False)
         score = next(s for s in found.scores if s.metric == ACCURACY)
         low, high, p = (np.nan if x is None else x for x in (score.ci_low, score.ci_high, score.p))
@@ -102,9 +101,8 @@ class World:
         """Return measured distances, and the true patterns."""
         samples, split, patterns = self.data(rng)
         tsnr = np.ones((self.n_runs, N_VOXELS), dtype=np.float32)
-        folds, _ = cut_folds(
-            [samples], split, conditions_of(split.table), self.config, tsnr_runs=tsnr
-        )
+        estimates = Estimates(samples, split, tsnr_runs=tsnr)
+        folds, _ = cut_folds(estimates, conditions_of(split.table), self.config)
         names = tuple(f'c{k}' for k in range(self.n_conditions))
         settings = self.config.evaluation
         return dissimilarity(folds, names, split.protocol, settings, rng=rng), patterns

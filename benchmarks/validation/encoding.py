@@ -20,6 +20,7 @@ from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_gro
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings
 from bids_neurodecode.systems.encoding.recipe import encode_pictures
+from bids_neurodecode.systems.voxels import Estimates
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -65,9 +66,7 @@ def scored(rng: np.random.Generator, world: World) -> Scored:
     }
     config = build_config({'evaluation': EvaluationSettings(n_permutations=199).model_dump()})
     found = encode_pictures(
-        samples,
-        [samples],
-        split_by_group(table, world.by, n_folds=world.folds or None, rng=rng),
+        Estimates(samples, split_by_group(table, world.by, n_folds=world.folds or None, rng=rng)),
         spaces,
         config,
         settings=EncoderSettings(model=world.model, ridge=RIDGE, n_mixtures=5, baseline=False),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.algebra import Device
-from bids_neurodecode.config import RidgeSettings
+from bids_neurodecode.config import Config, RidgeSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.identification import Measure
 from bids_neurodecode.models.ridge import RidgeModel
@@ -56,6 +56,20 @@ class DecoderSettings:
     groups: Group = 'auto'
     measure: Measure = 'cosine'
     device: Device = 'cpu'
+
+    @classmethod
+    def of(cls, config: Config, device: str = 'cpu') -> DecoderSettings:
+        """Return what the settings ask for.
+
+        Parameters
+        ----------
+        config
+            Feature components and ridge.
+        device
+            ``cpu`` or ``cuda``.
+        """
+        where: Device = 'cuda' if device == 'cuda' else 'cpu'
+        return cls(config.features.n_components, config.ridge, device=where)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from bids_neurodecode.evaluation import identification
 from bids_neurodecode.mapped import room
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.base import PerStimulus, run_labels
-from bids_neurodecode.typing import FloatArray, IndexArray
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.linear import LinearDecoder
@@ -38,7 +38,8 @@ class Outcome:
     similarities
         Shape (n_samples, n_candidates).
     retrieved
-        The nearest training stimulus of each sample; empty text for the mean image.
+        The nearest training stimulus of each sample; empty text for the mean image, and nothing
+        here and below where none is looked for.
     best
         The training stimulus whose features are nearest to the true ones: what retrieval would
         take, were features decoded without error.
@@ -54,10 +55,10 @@ class Outcome:
     table: pd.DataFrame
     candidates: tuple[str, ...]
     similarities: FloatArray
-    retrieved: tuple[str, ...]
-    best: tuple[str, ...]
-    library: tuple[str, ...]
-    decoded: npt.NDArray[np.float32]
+    retrieved: tuple[str, ...] = ()
+    best: tuple[str, ...] = ()
+    library: tuple[str, ...] = ()
+    decoded: Float32Array = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
 
     @property
     def truth(self) -> IndexArray:

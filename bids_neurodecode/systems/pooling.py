@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,15 @@ from bids_neurodecode.samples import Split
 from bids_neurodecode.systems import pixels
 from bids_neurodecode.systems.base import Evaluation, PerStimulus
 from bids_neurodecode.systems.comparison import Kept, compare_rows
-from bids_neurodecode.systems.outcomes import (
-    OWN_MODEL,
-    REPEAT_AVERAGE,
-    SINGLE_TRIAL,
-    Outcome,
-    look_up,
-)
-from bids_neurodecode.systems.scoring import Pairing, Scorer
+from bids_neurodecode.systems.outcomes import OWN_MODEL, REPEAT_AVERAGE, Outcome, look_up
+from bids_neurodecode.systems.scoring import SYSTEM, Pairing, Scorer
 from bids_neurodecode.typing import FloatArray, IndexArray
 
+IDENTIFICATION = {
+    'identification_top1': identification.outcomes_top1,
+    'identification_2way': identification.outcomes_2way,
+}
+"""What each metric makes of similarities, (n_samples, n_candidates) both."""
 MOST_LABELS = 2000
 """Stimuli up to which it is counted which are taken for which."""
 ONE_CANDIDATE = (
@@ -37,11 +36,24 @@ CLOSED_SET = (
 )
 
 
+class Scoring(Protocol):
+    """Scores one metric over the folds of a model."""
+
+    def __call__(
+        self, scorer: Scorer, outcomes: Sequence[Outcome], metric: str, *, refitted: Any = None
+    ) -> tuple[Score, FloatArray]:
+        """Return the row of the table and permuted scores, as :func:`identification_scores`."""
+        ...
+
+
 def pool(
     outcomes: Sequence[Outcome],
     *,
     split: Split,
     settings: EvaluationSettings,
+    score: Scoring | None = None,
+    metrics: Iterable[str] = IDENTIFICATION,
+    system: str = SYSTEM,
     pictures: PerStimulus | None = None,
     notes: Iterable[str] = (),
     refitted: Mapping[str, FloatArray] | None = None,
@@ -61,6 +73,10 @@ def pool(
         Of the samples.
     settings
         Permutations, draws and confidence.
+    score, metrics
+        What scores single trials, and by which metrics; :func:`identification_scores` if None.
+    system
+        Of the rows.
     pictures
         Of all stimuli, where retrieved ones are compared pixel by pixel.
     notes
@@ -81,10 +97,10 @@ def pool(
         pairing = Pairing.of(part, split)
         if pairing.untested is not None:
             lines[pairing.untested] = None
-        scorer = Scorer(model, space, split.protocol, pairing, settings, rng, kept)
-        for metric in ('identification_top1', 'identification_2way'):
+        scorer = Scorer(model, space, split.protocol, pairing, settings, rng, kept, system)
+        for metric in metrics:
             again = (refitted or {}).get(f'{space}/{metric}') if model == OWN_MODEL else None
-            row, null = identification_scores(scorer, part, metric, refitted=again)
+            row, null = (score or identification_scores)(scorer, part, metric, refitted=again)
             scores.append(row)
             if model == OWN_MODEL:
                 nulls[f'{space}/{metric}'] = null
@@ -93,7 +109,7 @@ def pool(
             scores.extend(rows)
             lines.update(dict.fromkeys(remarks))
     own = [o for o in outcomes if o.model == OWN_MODEL]
-    single = [o for o in own if o.space == SINGLE_TRIAL]
+    single = [o for o in own if o.space != REPEAT_AVERAGE]
     confusion, labels = confusion_of(single)
     compared = compare_rows(scores, kept, OWN_MODEL, settings, rng.spawn(1)[0])
     return Evaluation(
@@ -127,12 +143,10 @@ def identification_scores(
     refitted
         Scores of decoders that were fitted to exchanged labels, (n_permutations,).
     """
-    top1 = metric == 'identification_top1'
-    score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
-    tables = [score_all(o.similarities) for o in outcomes]
+    tables = [IDENTIFICATION[metric](o.similarities) for o in outcomes]
     widths = np.concatenate([np.full(*o.similarities.shape) for o in outcomes])
     truth = np.concatenate([o.truth for o in outcomes])
-    chance = float((1 / widths).mean()) if top1 else 0.5
+    chance = float((1 / widths).mean()) if metric == 'identification_top1' else 0.5
 
     def permuted(index: IndexArray) -> float:
         return float(look_up(tables, truth[index]).mean())
@@ -151,11 +165,8 @@ def identification_values(outcomes: Sequence[Outcome], metric: str) -> FloatArra
     metric
         ``identification_top1`` or ``identification_2way``.
     """
-    top1 = metric == 'identification_top1'
-    score_all = identification.outcomes_top1 if top1 else identification.outcomes_2way
-    return np.concatenate(
-        [score_all(o.similarities)[np.arange(len(o.truth)), o.truth] for o in outcomes]
-    )
+    tables = [IDENTIFICATION[metric](o.similarities) for o in outcomes]
+    return look_up(tables, np.concatenate([o.truth for o in outcomes]))
 
 
 def sample_table(outcome: Outcome) -> Any:

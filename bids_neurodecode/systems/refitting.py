@@ -30,6 +30,7 @@ from bids_neurodecode.systems.linear import (
     group_labels,
 )
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
+from bids_neurodecode.systems.pooling import IDENTIFICATION
 from bids_neurodecode.typing import FloatArray
 
 StrArray = npt.NDArray[np.str_]
@@ -187,7 +188,4 @@ class _Fold:
     ) -> dict[str, FloatArray]:
         alike = identification.similarity(predicted, self.offered, self.measure)
         rows, truth = np.arange(len(names)), np.array([self.place[name] for name in names])
-        return {
-            f'{space}/identification_top1': identification.outcomes_top1(alike)[rows, truth],
-            f'{space}/identification_2way': identification.outcomes_2way(alike)[rows, truth],
-        }
+        return {f'{space}/{k}': of(alike)[rows, truth] for k, of in IDENTIFICATION.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
-from bids_neurodecode.evaluation.metrics import Score, bounds_of
+from bids_neurodecode.evaluation.metrics import METRICS, Metric, Score, bounds_of
 from bids_neurodecode.evaluation.order import order_agreement
 from bids_neurodecode.samples import Split, contents
 from bids_neurodecode.systems.base import run_labels
@@ -187,7 +187,6 @@ class Scorer:
         space: str | None = None,
         image_size: int | None = None,
         refitted: FloatArray | None = None,
-        negated: bool = False,
     ) -> tuple[Score, FloatArray]:
         """Score one metric.
 
@@ -205,15 +204,17 @@ class Scorer:
             Columns of the row.
         refitted
             Scores of models that were fitted again on permuted labels, (n_permutations,), in the
-            place of ``permuted``.
-        negated
-            Whether values are those of the metric with the other sign.
+            place of ``permuted``; of metrics of which more is better.
 
         Returns
         -------
         tuple
             The row, and the permuted scores (n_permutations,); none without a p value.
         """
+        # where less is better, all is tested with the other sign
+        better = METRICS.get(metric, Metric(metric)).higher_is_better
+        sign, given = 1 if better else -1, values
+        values = sign * given
         null = np.empty(0) if refitted is None else refitted
         if permuted is not None and refitted is None:
             draws = statistics.permutations(
@@ -223,12 +224,13 @@ class Scorer:
                 blocks=self.pairing.blocks,
                 units=self.pairing.units,
             )
-            null = np.array([permuted(index) for index in draws], dtype=np.float64)
+            null = sign * np.array([permuted(index) for index in draws], dtype=np.float64)
         least, most = bounds_of(metric)
-        bounds = (-most, -least) if negated else (least, most)
-        low, high = self.pairing.interval(values, self.settings, self.rng, bounds=bounds)
+        bounds = (least, most) if better else (-most, -least)
+        limits = self.pairing.interval(values, self.settings, self.rng, bounds=bounds)
+        low, high = (x if x is None else sign * x for x in limits[::sign])
         if chance is None and null.size:
-            chance = float(null.mean())
+            chance = sign * float(null.mean())
         # no share lies beyond 0 or 1; p is the same
         if refitted is None:
             null = np.clip(self.pairing.widened(null), *bounds)
@@ -241,7 +243,7 @@ class Scorer:
             split='test',
             space=space or self.space,
             metric=metric,
-            value=float(values.mean()),
+            value=sign * float(values.mean()),
             n=len(values),
             chance=chance,
             ci_low=low,
@@ -252,8 +254,8 @@ class Scorer:
             test=None if not null.size else LABELS if refitted is None else REFIT,
             image_size=image_size,
         )
-        self.kept[self.model, row.space, metric] = values, self.pairing.groups
-        return row, null
+        self.kept[self.model, row.space, metric] = given, self.pairing.groups
+        return row, sign * null
 
 
 def agreement_of(table: pd.DataFrame) -> float:
@@ -291,6 +293,33 @@ def shared_training(
     for number, fold in enumerate(split):
         trained[number, [names[name] for name in set(known[fold.train])]] = True
     return statistics.shared_training(tested, trained)
+
+
+def region_table(
+    scores: Mapping[str, Score], n_voxels: Mapping[str, int], metric: str
+) -> pd.DataFrame:
+    """Return one row per region, p adjusted over regions for the false discovery rate.
+
+    Parameters
+    ----------
+    scores
+        Of each region, by its name.
+    n_voxels
+        By how many voxels.
+    metric
+        What was scored, and the name of the column.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``name``, ``n_voxels``, the metric, ``chance``, ``ci_low``, ``ci_high``, ``p``, ``p_fdr``.
+    """
+    facts = ('value', 'chance', 'ci_low', 'ci_high', 'p')
+    table = pd.DataFrame({'name': [*scores], 'n_voxels': [n_voxels[name] for name in scores]})
+    for name in facts:
+        column = [getattr(score, name) for score in scores.values()]
+        table[metric if name == 'value' else name] = np.array(column, dtype=np.float64)
+    return table.assign(p_fdr=statistics.fdr(table['p']))
 
 
 def codes_of(labels: Iterable[Any]) -> IndexArray:

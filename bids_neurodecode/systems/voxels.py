@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,82 @@ from bids_neurodecode.signals.selection import (
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.text import span_of
-from bids_neurodecode.typing import BoolArray, FloatArray
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SOME = 3
 """Trials of a fold by which betas that were tuned apart are told from those of all trials."""
+OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Single-trial betas as models are fitted to them, and what their voxels are chosen by.
+
+    Parameters
+    ----------
+    samples
+        All trials, with betas tuned on all of them (for the final model).
+    split
+        What is held out.
+    tuned
+        All trials once a fold, with betas tuned on its training trials; or one for all folds. The
+        samples themselves if empty.
+    tsnr_runs
+        Temporal signal-to-noise ratio of each run, (n_runs, n_voxels); None: none is chosen.
+    within
+        Voxels of the chosen regions, (n_voxels,); all if None.
+    notes
+        What a reader should know of the betas, one line each.
+
+    Raises
+    ------
+    DataError
+        If there is neither one tuning nor one of each fold.
+    """
+
+    samples: Samples
+    split: Split
+    tuned: Sequence[Samples] = ()
+    tsnr_runs: Float32Array | None = None
+    within: BoolArray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.tuned) not in {0, 1, len(self.split)}:
+            raise DataError(OTHER_TUNINGS.format(found=len(self.tuned), expected=len(self.split)))
+
+    def of_fold(self, number: int) -> Samples:
+        """Return all trials, with betas tuned on the training trials of a fold (from 0)."""
+        return self.tuned[min(number, len(self.tuned) - 1)] if self.tuned else self.samples
+
+    def parts(self, keep: BoolArray | None = None) -> Iterator[Parts]:
+        """Cut the folds, one after the other, each of its own betas.
+
+        Parameters
+        ----------
+        keep
+            Which voxels, (n_voxels,); all if None.
+        """
+        for number, fold in enumerate(self.split):
+            yield self.of_fold(number).fold(fold, keep)
+
+    def choose(
+        self, train: Samples, features: PerStimulus | None, config: Config, device: str = 'cpu'
+    ) -> VoxelSelection:
+        """Choose voxels by some of the trials alone.
+
+        Parameters
+        ----------
+        train, features, config, device
+            As in :func:`choose_voxels`.
+        """
+        assert self.tsnr_runs is not None, 'voxels are chosen where the series are known'
+        return choose_voxels(
+            train, features, config, tsnr_runs=self.tsnr_runs, within=self.within, device=device
+        )
 
 
 def choose_voxels(
@@ -101,34 +170,21 @@ def choose_voxels(
 
 
 def cut_folds(
-    tuned: Sequence[Samples],
-    split: Split,
-    features: PerStimulus,
-    config: Config,
-    *,
-    tsnr_runs: npt.NDArray[np.float32],
-    within: BoolArray | None = None,
-    device: str = 'cpu',
+    estimates: Estimates, features: PerStimulus, config: Config, device: str = 'cpu'
 ) -> tuple[list[Parts], list[VoxelSelection]]:
     """Cut the samples of each fold, with voxels chosen on its training trials.
 
     Parameters
     ----------
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out.
-    features, config, tsnr_runs, within, device
+    estimates
+        Betas of all trials, and what is held out.
+    features, config, device
         As in :func:`choose_voxels`.
     """
     folds, selections = [], []
-    for number, fold in enumerate(split):
-        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-        selection = choose_voxels(
-            parts.train, features, config, tsnr_runs=tsnr_runs, within=within, device=device
-        )
-        selections.append(selection)
-        folds.append(of_voxels(parts, selection.keep))
+    for parts in estimates.parts():
+        selections.append(estimates.choose(parts.train, features, config, device))
+        folds.append(of_voxels(parts, selections[-1].keep))
     return folds, selections
 
 
@@ -217,9 +273,7 @@ def predicted_share(
     return share
 
 
-def scored_ncsnr(
-    samples: Samples, tuned: Sequence[Samples], split: Split, keep: BoolArray
-) -> npt.NDArray[np.float32] | None:
+def scored_ncsnr(estimates: Estimates, keep: BoolArray) -> npt.NDArray[np.float32] | None:
     """Return the ratio of signal and noise of the betas that are scored, by held-out repeats.
 
     None where no held-out stimulus is repeated, and where these betas are those of all trials,
@@ -227,12 +281,8 @@ def scored_ncsnr(
 
     Parameters
     ----------
-    samples
-        All trials, with betas tuned on all of them.
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out.
+    estimates
+        Betas of all trials, and what is held out.
     keep
         Which voxels, (n_mask,).
 
@@ -241,7 +291,8 @@ def scored_ncsnr(
     numpy.ndarray
         Shape (n_voxels,).
     """
-    fits = [tuned[min(number, len(tuned) - 1)].values for number in range(len(split))]
+    samples, split = estimates.samples, estimates.split
+    fits = [estimates.of_fold(number).values for number in range(len(split))]
     table, rows, left = samples.table, [], np.ones(samples.n_samples, dtype=bool)
     for fold in split:
         rows.append(fold.test[left[fold.test]])
@@ -283,21 +334,14 @@ def scored_ceiling(
     return float(np.median(reliability.noise_ceiling(ratio, counts)))
 
 
-def varies(tuned: Sequence[Samples], split: Split) -> BoolArray:
+def varies(estimates: Estimates) -> BoolArray:
     """Return the voxels whose responses are finite and vary in the training trials of all folds.
 
     What is held out is not looked at, but that it is finite.
-
-    Parameters
-    ----------
-    tuned
-        All trials once a fold, or one for all folds.
-    split
-        What is held out.
     """
-    usable = np.ones(tuned[0].values.shape[1], dtype=bool)
-    for number, fold in enumerate(split):
-        values = tuned[min(number, len(tuned) - 1)].values
+    usable = np.ones(estimates.samples.values.shape[1], dtype=bool)
+    for number, fold in enumerate(estimates.split):
+        values = estimates.of_fold(number).values
         for part in blocks(len(usable), len(values), COLUMNS):
             some = values[:, part]
             usable[part] &= np.isfinite(some).all(axis=0)

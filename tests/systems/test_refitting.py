@@ -12,6 +12,7 @@ from bids_neurodecode.systems.encoding.recipe import NOT_REFITTED, encode_pictur
 from bids_neurodecode.systems.linear import DecoderSettings
 from bids_neurodecode.systems.reconstruction.recipe import evaluate_folds
 from bids_neurodecode.systems.refitting import relabellings
+from bids_neurodecode.systems.voxels import Estimates
 
 RIDGE = RidgeSettings(alphas=(1.0, 100.0, 10_000.0), n_folds=3)
 SETTINGS = DecoderSettings(n_components=6, ridge=RIDGE)
@@ -128,7 +129,7 @@ def encode(samples, split, features, options=None, **evaluation):
         }
     )
     settings = EncoderSettings.of(cfg, baseline=False, **(options or {}))
-    return encode_pictures(samples, [samples], split, features, cfg, settings=settings)
+    return encode_pictures(Estimates(samples, split), features, cfg, settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,6 @@ def test_models_that_are_not_fitted_again_are_named():
     )
     bands = {'a': features, 'b': features}
     settings = EncoderSettings.of(cfg, model='banded', n_mixtures=1, baseline=False)
-    found = encode_pictures(samples, [samples], split, bands, cfg, settings=settings)
+    found = encode_pictures(Estimates(samples, split), bands, cfg, settings=settings)
     assert NOT_REFITTED.format(model='banded') in found.warnings
     assert {s.test for s in found.scores if s.p is not None} == {'labels'}

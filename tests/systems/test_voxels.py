@@ -13,6 +13,7 @@ from bids_neurodecode.signals.gathering import UNSEEN_SESSIONS
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.steps.betas import trial_samples
 from bids_neurodecode.systems.voxels import (
+    Estimates,
     choose_voxels,
     predicted_share,
     scored_ceiling,
@@ -168,9 +169,9 @@ def test_gains_and_offsets_of_sessions_are_undone(tmp_path):
     train = np.flatnonzero(np.arange(144) % 4 != 0)
     (tmp_path / 'a').mkdir()
     (tmp_path / 'b').mkdir()
-    _, (one,), said = joined(plain, train, tmp_path / 'a')
-    _, (other,), _ = joined(scaled, train, tmp_path / 'b')
-    assert said == ()
+    first = joined(plain, train, tmp_path / 'a')
+    (one,), (other,) = first.tuned, joined(scaled, train, tmp_path / 'b').tuned
+    assert first.notes == ()
     # the same but for one unit a voxel, and z-scored within sessions by training trials
     for session in range(3):
         rows = np.arange(48 * session, 48 * (session + 1))
@@ -181,7 +182,7 @@ def test_gains_and_offsets_of_sessions_are_undone(tmp_path):
             np.testing.assert_allclose(
                 (samples.values[rows] - level) / scale, z[rows], rtol=1e-3, atol=1e-4
             )
-    _, (as_they_are,), _ = joined(scaled, train, tmp_path, 'none')
+    (as_they_are,) = joined(scaled, train, tmp_path, 'none').tuned
     np.testing.assert_array_equal(as_they_are.values, scaled.values)
 
     def predicted(samples):
@@ -202,13 +203,14 @@ def test_gains_and_offsets_of_sessions_are_undone(tmp_path):
 def test_held_out_trials_have_no_say_and_unseen_sessions_are_said(tmp_path):
     scaled, _ = sessions_world(gains=np.array([1.0, 4.0, 0.5]))
     train = np.arange(96)  # the third session is held out
-    _, (fold,), said = joined(scaled, train, tmp_path)
-    assert said == (UNSEEN_SESSIONS.format(sessions='s2'),)
+    found = joined(scaled, train, tmp_path)
+    (fold,) = found.tuned
+    assert found.notes == (UNSEEN_SESSIONS.format(sessions='s2'),)
     np.testing.assert_array_equal(fold.values[96:], scaled.values[96:])
     changed = scaled.values.copy()
     changed[96:] = 1000
     other = Samples(Responses(changed, scaled.responses.mask), scaled.table)
-    _, (again,), _ = joined(other, train, tmp_path)
+    (again,) = joined(other, train, tmp_path).tuned
     np.testing.assert_array_equal(again.values[:96], fold.values[:96])
 
 
@@ -236,12 +238,13 @@ def test_the_ceiling_of_scored_betas_is_that_of_held_out_repeats(n_folds):
         values = noise.copy()
         values[fold.test] += signal[fold.test]
         tuned.append(samples(values))
-    ratio = scored_ncsnr(every, tuned, split, keep)
+    ratio = scored_ncsnr(Estimates(every, split, tuned), keep)
     assert ratio.shape == (60,)
     assert scored_ceiling(ratio, table, split) == pytest.approx(0.3, abs=0.04)
-    assert scored_ncsnr(every, [every], split, keep) is None, 'all trials tell more'
+    assert scored_ncsnr(Estimates(every, split), keep) is None, 'all trials tell more'
     alone = table.assign(stimulus=[f'{k}.png' for k in range(len(table))])
     others = [Samples(part.responses, alone) for part in (every, *tuned)]
-    found = scored_ncsnr(others[0], others[1:], Split('stimulus', folds, alone), keep)
+    again = Split('stimulus', folds, alone)
+    found = scored_ncsnr(Estimates(others[0], again, others[1:]), keep)
     assert found is None, 'without repeats'
     assert scored_ceiling(found, alone, split) is None

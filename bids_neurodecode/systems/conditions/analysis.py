@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +13,11 @@ import pandas as pd
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation import statistics
 from bids_neurodecode.evaluation.metrics import Score
-from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.samples import Split
 from bids_neurodecode.signals.selection import VoxelSelection
-from bids_neurodecode.systems.base import run_labels
+from bids_neurodecode.systems.base import Evaluation, run_labels
 from bids_neurodecode.systems.conditions.decoding import (
     SYSTEM,
-    Classification,
     classify,
     classify_regions,
     conditions_of,
@@ -30,7 +29,7 @@ from bids_neurodecode.systems.conditions.similarity import Dissimilarity, dissim
 from bids_neurodecode.systems.encoding.scores import EncodingScorer, VoxelMaps
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import Pairing
-from bids_neurodecode.systems.voxels import choose_voxels, cut_folds
+from bids_neurodecode.systems.voxels import Estimates, cut_folds
 from bids_neurodecode.typing import BoolArray, FloatArray
 
 THRESHOLD = 0.05
@@ -56,6 +55,8 @@ class ConditionAnalysis:
     ----------
     classification
         Of single trials by the chosen voxels.
+    fold_selections
+        The voxels of each fold.
     regions
         The same by the voxels of each region of an atlas; no rows without one.
     maps
@@ -75,7 +76,8 @@ class ConditionAnalysis:
         What a reader should know, one line each.
     """
 
-    classification: Classification
+    classification: Evaluation
+    fold_selections: tuple[VoxelSelection, ...]
     regions: pd.DataFrame
     maps: VoxelMaps
     keep: BoolArray
@@ -88,13 +90,9 @@ class ConditionAnalysis:
 
 
 def analyse_conditions(
-    samples: Samples,
-    tuned: Sequence[Samples],
-    split: Split,
+    estimates: Estimates,
     config: Config,
     *,
-    tsnr_runs: npt.NDArray[np.float32],
-    within: BoolArray | None = None,
     regions: Mapping[str, BoolArray] | None = None,
     meshes: Iterable[Path] = (),
 ) -> ConditionAnalysis:
@@ -102,18 +100,10 @@ def analyse_conditions(
 
     Parameters
     ----------
-    samples
-        All trials, with betas tuned on all of them (for maps of reliability alone).
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out: whole runs or sessions.
+    estimates
+        Betas of all trials, and what is held out: whole runs or sessions.
     config
         Selection, ridge, conditions, evaluation and seed.
-    tsnr_runs
-        Temporal signal-to-noise ratio of each run, (n_runs, n_voxels).
-    within
-        Voxels of the chosen regions, (n_voxels,); all if None.
     regions
         Voxels of each region of the atlas, (n_voxels,).
     meshes
@@ -124,19 +114,17 @@ def analyse_conditions(
     DataError
         If there is one condition only.
     """
+    samples, split, within = estimates.samples, estimates.split, estimates.within
     features = conditions_of(split.table)
     names = features.stimuli
     rngs = np.random.default_rng(config.seed).spawn(4)
-    folds, selections = cut_folds(
-        tuned, split, features, config, tsnr_runs=tsnr_runs, within=within
-    )
-    found = classify(folds, split, config, rng=rngs[0], selections=selections)
-    table, of_regions = classify_regions(tuned, split, config, regions or {}, rng=rngs[1])
+    folds, selections = cut_folds(estimates, features, config)
+    found = classify(folds, split, config, rng=rngs[0])
+    table, of_regions = classify_regions(estimates, config, regions or {}, rng=rngs[1])
     keep = np.ones(samples.values.shape[1], dtype=bool) if within is None else within.copy()
-    for one in (samples, *tuned):
+    for one in (samples, *estimates.tuned):
         keep &= np.isfinite(one.values).all(axis=0)
-    encoded = [each.voxels(keep) for each in tuned]
-    results = predict_runs(encoded, split, names, [s.keep[keep] for s in selections])
+    results = predict_runs(estimates.parts(keep), split, names, [s.keep[keep] for s in selections])
     ratio = pattern_ncsnr(patterns_of(samples.voxels(keep), names))
     judged = EncodingScorer(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(
         results, model=MODEL, space=REPEAT_AVERAGE
@@ -148,9 +136,9 @@ def analyse_conditions(
     )
     accuracy, accuracy_fdr = None, None
     if config.conditions.searchlight is not None:
-        spheres = searchlight(tuned, split, keep, config.conditions.searchlight, meshes)
+        spheres = searchlight(estimates, keep, config.conditions.searchlight, meshes)
         accuracy, accuracy_fdr = _of_spheres(spheres, split, keep, tested=tested)
-    final = choose_voxels(samples, features, config, tsnr_runs=tsnr_runs, within=within)
+    final = estimates.choose(samples, features, config)
     rows = tuple(
         replace(score, system=SYSTEM) for score in judged.scores if score.metric in ENCODED
     )
@@ -159,6 +147,7 @@ def analyse_conditions(
         warnings.append(LACKING)
     return ConditionAnalysis(
         classification=found,
+        fold_selections=tuple(selections),
         regions=table,
         maps=judged.maps,
         keep=keep,

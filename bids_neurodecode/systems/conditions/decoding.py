@@ -9,27 +9,24 @@ features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.evaluation import identification, statistics
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import Fold, Parts, Responses, Samples, Split
-from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.systems import baselines
-from bids_neurodecode.systems.base import PerStimulus, run_labels
-from bids_neurodecode.systems.comparison import Kept, compare_rows
+from bids_neurodecode.systems.base import Evaluation, PerStimulus, run_labels
 from bids_neurodecode.systems.linear import DecoderSettings, LinearDecoder
 from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
-from bids_neurodecode.systems.pooling import confusion_of, sample_table
+from bids_neurodecode.systems.pooling import IDENTIFICATION, pool
 from bids_neurodecode.systems.reconstruction.recipe import fit
 from bids_neurodecode.systems.refitting import refitted_nulls
-from bids_neurodecode.systems.scoring import Pairing, Scorer
-from bids_neurodecode.systems.voxels import of_voxels, varies
+from bids_neurodecode.systems.scoring import Pairing, Scorer, region_table
+from bids_neurodecode.systems.voxels import Estimates, varies
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
 
 NOT_REFITTED = (
@@ -41,40 +38,6 @@ ONE_CONDITION = 'There is one condition ({name}); at least two are needed to tel
 SYSTEM = 'conditions'
 ACCURACY, TWO_WAY = 'balanced_accuracy', 'identification_2way'
 MEAN_RESPONSE = 'baseline-mean-response'
-
-
-@dataclass(frozen=True, eq=False)
-class Classification:
-    """Scores of the classifier over all folds.
-
-    Parameters
-    ----------
-    scores
-        Rows of the metrics table: balanced accuracy and pairs of conditions, of the classifier
-        and its baselines.
-    samples
-        One row per held-out trial: ``fold``, ``sample``, ``stimulus`` (its condition), ``run``,
-        ``n_candidates``, ``rank``, ``similarity``, ``identified``, ``retrieved`` (the condition
-        that was decoded).
-    null
-        Permuted balanced accuracies (n_permutations,); empty where there is no test.
-    confusion
-        Counts of (true, decoded) conditions, (n_conditions, n_conditions).
-    labels
-        The conditions, sorted.
-    selections
-        The voxels of each fold.
-    notes
-        What a reader should know, one line each.
-    """
-
-    scores: tuple[Score, ...]
-    samples: pd.DataFrame
-    null: FloatArray
-    confusion: FloatArray
-    labels: tuple[str, ...]
-    selections: tuple[VoxelSelection, ...]
-    notes: tuple[str, ...] = ()
 
 
 def conditions_of(table: pd.DataFrame) -> PerStimulus:
@@ -99,8 +62,7 @@ def classify(
     rng: np.random.Generator,
     space: str = SINGLE_TRIAL,
     with_baselines: bool = True,
-    selections: Sequence[VoxelSelection] = (),
-) -> Classification:
+) -> Evaluation:
     """Fit the classifier in every fold and judge it on the held-out trials of all of them.
 
     Parameters
@@ -119,8 +81,12 @@ def classify(
         Whether baselines are judged too: labels of training trials shuffled; the training
         condition whose mean pattern correlates most (Haxby et al. 2001, Science 293:2425); and
         the classifier on one number, the mean response over voxels.
-    selections
-        Passed on.
+
+    Returns
+    -------
+    Evaluation
+        Balanced accuracy and pairs of conditions, of the classifier and its baselines. Of each
+        sample ``stimulus`` is its condition, and ``retrieved`` the one that was decoded.
     """
     settings = DecoderSettings(n_components=None, ridge=config.ridge, groups='run')
     folds = [_with_halves(cut) for cut in folds]
@@ -145,31 +111,32 @@ def classify(
         if counts.nunique() > 1:
             notes.append(NOT_REFITTED)
         else:
-            n = evaluation.n_permutations
-            refitted = _refitted(decoders, folds, split, features, settings, n, refit_rng)
-    scores: list[Score] = []
-    kept: Kept = {}
-    null = np.empty(0)
-    for model in dict.fromkeys(o.model for o in outcomes):
-        part = [o for o in outcomes if o.model == model]
-        pairing = Pairing.of(part, split)
-        notes += [] if pairing.untested is None else [pairing.untested]
-        scorer = Scorer(
-            model, space, split.protocol, pairing, evaluation, pool_rng, kept, system=SYSTEM
-        )
-        again = refitted if model == OWN_MODEL else {}
-        rows = {name: _score(scorer, part, name, again.get(name)) for name in (ACCURACY, TWO_WAY)}
-        scores += [row for row, _ in rows.values()]
-        null = rows[ACCURACY][1] if model == OWN_MODEL else null
-    confusion, labels = confusion_of(own)
-    return Classification(
-        scores=compare_rows(scores, kept, OWN_MODEL, evaluation, pool_rng.spawn(1)[0]),
-        samples=pd.concat([sample_table(o) for o in own], ignore_index=True),
-        null=null,
-        confusion=confusion,
-        labels=labels,
-        selections=tuple(selections),
-        notes=tuple(dict.fromkeys(notes)),
+            # with as many trials of each condition, identification is balanced accuracy
+            names = {'identification_top1': ACCURACY, TWO_WAY: TWO_WAY}
+            nulls = refitted_nulls(
+                decoders,
+                folds,
+                split,
+                features,
+                settings,
+                n_permutations=evaluation.n_permutations,
+                rng=refit_rng,
+            )
+            refitted = {
+                f'{space}/{names[metric]}': null
+                for (kind, metric), null in ((key.split('/'), x) for key, x in nulls.items())
+                if kind == SINGLE_TRIAL
+            }
+    return pool(
+        outcomes,
+        split=split,
+        settings=evaluation,
+        score=_score,
+        metrics=(ACCURACY, TWO_WAY),
+        system=SYSTEM,
+        notes=notes,
+        refitted=refitted,
+        rng=pool_rng,
     )
 
 
@@ -202,33 +169,8 @@ def _outcomes(
     ]
 
 
-def _refitted(
-    decoders: Sequence[LinearDecoder],
-    folds: Sequence[Parts],
-    split: Split,
-    features: PerStimulus,
-    settings: DecoderSettings,
-    n_permutations: int,
-    rng: np.random.Generator,
-) -> dict[str, FloatArray]:
-    """Return the permuted scores of classifiers that were fitted again, by metric.
-
-    With as many trials of each condition identification is the same as balanced accuracy.
-    """
-    found = refitted_nulls(
-        decoders, folds, split, features, settings, n_permutations=n_permutations, rng=rng
-    )
-    if not found:
-        return {}
-    return {
-        ACCURACY: found[f'{SINGLE_TRIAL}/identification_top1'],
-        TWO_WAY: found[f'{SINGLE_TRIAL}/{TWO_WAY}'],
-    }
-
-
 def classify_regions(
-    tuned: Sequence[Samples],
-    split: Split,
+    estimates: Estimates,
     config: Config,
     regions: Mapping[str, BoolArray],
     *,
@@ -238,8 +180,10 @@ def classify_regions(
 
     Parameters
     ----------
-    tuned, split, config, rng
-        As in :func:`~bids_neurodecode.systems.voxels.cut_folds` and :func:`classify`.
+    estimates
+        Betas of all trials, and what is held out.
+    config, rng
+        As in :func:`classify`.
     regions
         Voxels of each region, (n_voxels,); those with fewer usable voxels than
         ``conditions.min_voxels`` are passed over.
@@ -247,36 +191,26 @@ def classify_regions(
     Returns
     -------
     pandas.DataFrame
-        One row per region: ``name``, ``n_voxels``, ``balanced_accuracy``, ``chance``, ``ci_low``,
-        ``ci_high``, ``p`` and ``p_fdr`` (adjusted over regions).
+        One row per region: see :func:`~bids_neurodecode.systems.scoring.region_table`.
     tuple of Score
         The same as rows of the metrics table.
     """
-    rows, scores = [], []
+    scores, n_voxels = {}, {}
     for name, voxels in regions.items():
-        keep = voxels & varies(tuned, split)
+        keep = voxels & varies(estimates)
         if keep.sum() < config.conditions.min_voxels:
             continue
-        folds = [
-            of_voxels(tuned[min(number, len(tuned) - 1)].fold(fold), keep)
-            for number, fold in enumerate(split)
-        ]
         found = classify(
-            folds,
-            split,
+            [*estimates.parts(keep)],
+            estimates.split,
             config,
             rng=rng.spawn(1)[0],
             space=f'{SINGLE_TRIAL}/{name}',
             with_baselines=False,
         )
-        score = next(s for s in found.scores if s.metric == ACCURACY)
-        scores.append(score)
-        facts = {key: getattr(score, key) for key in ('chance', 'ci_low', 'ci_high', 'p')}
-        rows.append({'name': name, 'n_voxels': int(keep.sum()), ACCURACY: score.value, **facts})
-    columns = ['name', 'n_voxels', ACCURACY, 'chance', 'ci_low', 'ci_high', 'p']
-    table = pd.DataFrame(rows, columns=columns)
-    table[columns[3:]] = table[columns[3:]].astype('float64')
-    return table.assign(p_fdr=statistics.fdr(table['p'])), tuple(scores)
+        scores[name] = next(s for s in found.scores if s.metric == ACCURACY)
+        n_voxels[name] = int(keep.sum())
+    return region_table(scores, n_voxels, ACCURACY), tuple(scores.values())
 
 
 def _with_halves(cut: Parts) -> Parts:
@@ -300,17 +234,19 @@ def _mean_response(samples: Samples) -> Samples:
 
 
 def _score(
-    scorer: Scorer, outcomes: Sequence[Outcome], metric: str, refitted: FloatArray | None
+    scorer: Scorer,
+    outcomes: Sequence[Outcome],
+    metric: str,
+    *,
+    refitted: FloatArray | None = None,
 ) -> tuple[Score, FloatArray]:
     """Score one metric; each condition counts the same, however many trials it has.
 
     Where a run lacks a condition, which ones it has can be guessed from the run: chance is then
     what labels exchanged within runs score.
     """
-    score_all = (
-        identification.outcomes_top1 if metric == ACCURACY else identification.outcomes_2way
-    )
-    table = np.concatenate([score_all(o.similarities) for o in outcomes])
+    made_of = IDENTIFICATION['identification_top1' if metric == ACCURACY else metric]
+    table = np.concatenate([made_of(o.similarities) for o in outcomes])
     truth = np.concatenate([o.truth for o in outcomes])
     counts = np.bincount(truth, minlength=table.shape[1])
     present = np.count_nonzero(counts)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from bids_neurodecode.evaluation import identification
-from bids_neurodecode.samples import Samples, Split
+from bids_neurodecode.samples import Parts, Split
 from bids_neurodecode.systems.base import run_labels
 from bids_neurodecode.systems.conditions.patterns import patterns_of
 from bids_neurodecode.systems.encoding.outcomes import FoldResult
@@ -19,7 +19,7 @@ MODEL = 'condition-means'
 
 
 def predict_runs(
-    tuned: Sequence[Samples],
+    parts: Iterable[Parts],
     split: Split,
     conditions: tuple[str, ...],
     voxels: Sequence[BoolArray],
@@ -28,8 +28,8 @@ def predict_runs(
 
     Parameters
     ----------
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
+    parts
+        The samples of each fold.
     split
         What is held out, whole runs.
     conditions
@@ -43,9 +43,8 @@ def predict_runs(
         One row per condition and held-out run, of all voxels; levels of runs are taken off.
     """
     results = []
-    for number, fold in enumerate(split):
-        parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-        train, test = (patterns_of(part, conditions) for part in (parts.train, parts.test))
+    for number, (fold, cut) in enumerate(zip(split, parts, strict=True)):
+        train, test = (patterns_of(part, conditions) for part in (cut.train, cut.test))
         seen = train.counts.sum(axis=0) > 0
         known = np.zeros(train.means.shape[1:])
         known[seen] = np.nanmean(train.means[:, seen], axis=0)
@@ -55,7 +54,7 @@ def predict_runs(
         keep = voxels[number]
         alike = identification.similarity(truth[:, keep], known[:, keep], 'pearson')
         names = [conditions[c] for c in order]
-        labels, shown = run_labels(parts.test.table), parts.test.table['stimulus'].astype(str)
+        labels, shown = run_labels(cut.test.table), cut.test.table['stimulus'].astype(str)
         first = [
             int(fold.test[np.flatnonzero((labels == test.runs[r]) & (shown == conditions[c]))[0]])
             for r, c in rows
@@ -74,9 +73,6 @@ def predict_runs(
             candidates=conditions,
             similarities=alike,
             retrieved=tuple(conditions[k] for k in identification.nearest(alike)),
-            best=tuple(names),
-            library=conditions,
-            decoded=np.empty((len(rows), 0), dtype=np.float32),
         )
         repeats = np.array([test.counts[r, c] for r, c in rows], dtype=np.intp)
         predicted = known[order].astype(np.float32)

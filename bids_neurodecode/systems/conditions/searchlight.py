@@ -8,7 +8,7 @@ vertices along the mesh (Oosterhof et al. 2011, NeuroImage 56:593).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,13 @@ import numpy.typing as npt
 from scipy.sparse import lil_array
 
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, inflation_of
-from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.signals.meshes import within_reach
+from bids_neurodecode.systems.voxels import Estimates
 from bids_neurodecode.typing import FloatArray
 
 
 def searchlight(
-    tuned: Sequence[Samples],
-    split: Split,
+    estimates: Estimates,
     within: npt.NDArray[np.bool_],
     radius: float,
     meshes: Iterable[Path] = (),
@@ -32,10 +31,8 @@ def searchlight(
 
     Parameters
     ----------
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out.
+    estimates
+        Betas of all trials, and what is held out.
     within
         Voxels that are used, (n_voxels,).
     radius
@@ -53,8 +50,9 @@ def searchlight(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    split = estimates.split
     names = split.table['stimulus'].astype(str).to_numpy()
-    mask = tuned[0].responses.mask.restrict(within)
+    mask = estimates.samples.responses.mask.restrict(within)
     near = lil_array((mask.n_voxels, mask.n_voxels), dtype=bool)
     near.rows[:] = [
         row.tolist() for row in within_reach(mask, radius, meshes, what='A searchlight')
@@ -64,7 +62,7 @@ def searchlight(
     )
     accuracy = np.full((len(split), len(within)), np.nan)
     for number, fold in enumerate(split):
-        samples = tuned[min(number, len(tuned) - 1)]
+        samples = estimates.of_fold(number)
         with warnings.catch_warnings():
             # of a run that lacks a condition; and constant voxels, whose scale is taken as 1
             warnings.filterwarnings('ignore', category=UserWarning)

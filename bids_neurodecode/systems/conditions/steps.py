@@ -16,6 +16,7 @@ from bids_neurodecode.bids.sink import write_tsv
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
 from bids_neurodecode.systems.steps.publish import (
     Measured,
     publish_trials,
@@ -28,7 +29,6 @@ from bids_neurodecode.systems.steps.responses import (
     add_atlas,
     add_betas,
     reliability,
-    tsnr_of,
 )
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import (
@@ -93,22 +93,18 @@ def analyse(trials: Trials, tsnr_runs: npt.NDArray[np.float32]) -> Mapping[str, 
     """
     from bids_neurodecode.systems.conditions.analysis import analyse_conditions
 
-    samples, folds, said = trials.by_fold()
+    estimates = trials.estimates(tsnr_runs)
     found = analyse_conditions(
-        samples,
-        folds,
-        trials.plan.split,
+        estimates,
         trials.config,
-        tsnr_runs=tsnr_of(tsnr_runs, trials.participant, trials.plan.table),
-        within=trials.within,
         regions=trials.regions,
         meshes=[run.bold.parent for run in trials.participant.runs],
     )
-    return {'analysed': save_analysis(found, trials.mask, trials.folder, said)}
+    return {'analysed': save_analysis(found, trials.mask, trials.folder, estimates.notes)}
 
 
 def save_analysis(
-    found: ConditionAnalysis, mask: VoxelMask, folder: Path, said: Sequence[str] = ()
+    found: ConditionAnalysis, mask: VoxelMask, folder: Path, said: Sequence[str]
 ) -> ConditionFacts:
     """Write what was found; return what is said of it.
 
@@ -123,12 +119,14 @@ def save_analysis(
     said
         What a reader should know.
     """
+    from bids_neurodecode.systems.conditions.decoding import ACCURACY
+
     decoded, maps = found.classification, found.maps
     write_scores(folder, found.scores)
     write_tsv(folder / 'predictions.tsv', decoded.samples)
     write_tsv(folder / 'regions.tsv', found.regions)
     write_tsv(folder / 'dissimilarity.tsv', found.dissimilarity.table())
-    np.save(folder / 'null.npy', decoded.null)
+    np.save(folder / 'null.npy', decoded.nulls[f'{SINGLE_TRIAL}/{ACCURACY}'])
     np.save(folder / 'confusion.npy', decoded.confusion)
     mask.restrict(found.selection.keep).save(folder / 'selected.nii.gz')
     encoded = mask.restrict(found.keep)
@@ -153,9 +151,9 @@ def save_analysis(
             fill = BESIDE['accuracypfdr'].outside
             save_map(folder / 'accuracypfdr.nii.gz', mask, values, fill=fill)
             written['accuracypfdr'] = found.accuracy_fdr
-    score = next(s for s in decoded.scores if s.metric == 'balanced_accuracy')
+    score = next(s for s in decoded.scores if s.metric == ACCURACY)
     return ConditionFacts(
-        voxels=voxel_results(mask, found.selection, decoded.selections),
+        voxels=voxel_results(mask, found.selection, found.fold_selections),
         rule_name=found.selection.rule,
         labels=decoded.labels,
         observed=score.value,

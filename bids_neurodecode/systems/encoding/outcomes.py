@@ -93,9 +93,6 @@ def fold_result(
         candidates=tuple(candidates),
         similarities=alike,
         retrieved=tuple(candidates[k] for k in identification.nearest(alike)),
-        best=tuple(names),
-        library=tuple(candidates),
-        decoded=np.empty((len(table), 0), dtype=np.float32),
     )
     repeats = table['n_repeats'].to_numpy() if average else np.ones(len(table))
     rows = np.array([place[name] for name in names])

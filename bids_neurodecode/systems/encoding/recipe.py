@@ -57,10 +57,14 @@ from bids_neurodecode.systems.linear import candidate_stimuli
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE, confusion_of, sample_table
 from bids_neurodecode.systems.scoring import Pairing
-from bids_neurodecode.systems.voxels import ncsnr_of, scored_ceiling, scored_ncsnr
+from bids_neurodecode.systems.voxels import (
+    Estimates,
+    ncsnr_of,
+    scored_ceiling,
+    scored_ncsnr,
+)
 from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
-OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
 NO_CEILING = (
     'No stimulus is repeated, so there is no noise ceiling and scores are not noise-normalised.'
 )
@@ -145,15 +149,12 @@ class PictureEncoding:
 
 
 def encode_pictures(
-    samples: Samples,
-    tuned: Sequence[Samples],
-    split: Split,
+    estimates: Estimates,
     features: PerStimulus | Bands,
     config: Config,
     *,
     settings: EncoderSettings | None = None,
     regions: Mapping[str, BoolArray] | None = None,
-    within: BoolArray | None = None,
     device: str = 'cpu',
     checkpoint_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -162,12 +163,8 @@ def encode_pictures(
 
     Parameters
     ----------
-    samples
-        All trials, with betas tuned on all of them (for the final model).
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out.
+    estimates
+        Betas of all trials, and what is held out. Voxels without finite betas are left out.
     features
         Features of all stimuli; or several feature spaces by name.
     config
@@ -176,8 +173,6 @@ def encode_pictures(
         The model; ridge with what ``config`` says if left out.
     regions
         Voxels of each region that gets scores of its own, (n_mask,) each.
-    within
-        Voxels to encode, (n_mask,); all if None. Those without finite betas are left out.
     device
         ``cpu`` or ``cuda`` of the ridge; a network's is in its own settings.
     checkpoint_dir
@@ -190,19 +185,16 @@ def encode_pictures(
     DataError
         If no voxel is left, a stimulus has no features, or a fold has a single candidate.
     """
-    settings = settings or EncoderSettings.of(config, device)
+    settings, split = settings or EncoderSettings.of(config, device), estimates.split
     bands = {'features': features} if isinstance(features, PerStimulus) else dict(features)
-    if len(tuned) not in {1, len(split)}:
-        raise DataError(OTHER_TUNINGS.format(found=len(tuned), expected=len(split)))
-    keep = usable([samples, *tuned], within)
+    keep = usable(estimates)
     judge_rng, *fit_rngs = np.random.default_rng(config.seed).spawn(len(split) + 2)
     run = _Run(bands, settings, split, 1 + len(split) * (1 + extra_fits(bands, settings)))
     run.progress, run.checkpoints = progress, checkpoint_dir
     run.evaluation = config.evaluation
-    for number, fold in enumerate(split):
-        part = tuned[min(number, len(tuned) - 1)].fold(fold, keep)
+    for number, (fold, part) in enumerate(zip(split, estimates.parts(keep), strict=True)):
         run.fold(number, fold, part, fit_rngs[number])
-    chosen = samples.voxels(keep)
+    chosen = estimates.samples.voxels(keep)
     judge = EncodingScorer(
         split,
         config.evaluation,
@@ -210,7 +202,7 @@ def encode_pictures(
         ncsnr_of(chosen),
         {name: np.asarray(voxels)[keep] for name, voxels in (regions or {}).items()},
         judge_rng,
-        scored_ncsnr(samples, tuned, split, keep),
+        scored_ncsnr(estimates, keep),
     )
     partition = run.partition(judge) if run.parts else None
     evaluation, maps = run.judge(judge, partition)
@@ -231,7 +223,7 @@ def encode_pictures(
         pick_samples(run.own[best.space], judged),
         tuple(run.curves),
         run.kept,
-        scored_ceiling(judge.scored_ncsnr, samples.table, split),
+        scored_ceiling(judge.scored_ncsnr, chosen.table, split),
     )
 
 

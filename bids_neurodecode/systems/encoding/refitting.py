@@ -28,10 +28,8 @@ from bids_neurodecode.systems.encoding.outcomes import FoldResult, fold_result
 from bids_neurodecode.systems.encoding.scores import Refitted, voxel_r
 from bids_neurodecode.systems.linear import Group, group_labels
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import identification_values
+from bids_neurodecode.systems.pooling import IDENTIFICATION, identification_values
 from bids_neurodecode.systems.refitting import StrArray, relabellings
-
-METRICS = ('identification_top1', 'identification_2way')
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +94,8 @@ def refit_encoders(
             results = [x.result(labels, average=space == REPEAT_AVERAGE) for x in again]
             r.setdefault(space, []).append(voxel_r(results))
             outcomes = [result.outcome for result in results]
-            scores = identified.setdefault(space, {metric: [] for metric in METRICS})
-            for metric in METRICS:
+            scores = identified.setdefault(space, {metric: [] for metric in IDENTIFICATION})
+            for metric in IDENTIFICATION:
                 scores[metric].append(float(identification_values(outcomes, metric).mean()))
     return {
         space: Refitted(

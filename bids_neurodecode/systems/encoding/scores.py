@@ -18,7 +18,7 @@ stimuli or runs: what a score loses when each of them is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ from bids_neurodecode.signals.reliability import noise_ceiling
 from bids_neurodecode.systems.comparison import Kept, median_without, unit_values
 from bids_neurodecode.systems.encoding.outcomes import FoldResult
 from bids_neurodecode.systems.outcomes import SINGLE_TRIAL
-from bids_neurodecode.systems.pooling import identification_scores
+from bids_neurodecode.systems.pooling import IDENTIFICATION, identification_scores
 from bids_neurodecode.systems.scoring import LABELS, REFIT, Pairing, Scorer
 from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
@@ -199,13 +199,14 @@ class EncodingScorer:
         rows = _Rows(self, model, space, maps, bound, null, each, without, pairing, refits)
         scores, nulls = rows.all()
         kept = rows.kept()
-        scorer = Scorer(model, space, self.split.protocol, pairing, self.settings, self.rng, kept)
-        for metric in ('identification_top1', 'identification_2way'):
+        about = (model, space, self.split.protocol, pairing, self.settings)
+        scorer = Scorer(*about, self.rng, kept, SYSTEM)
+        for metric in IDENTIFICATION:
             again = None if refitted is None else refitted.identified[metric]
             row, nulls[f'{space}/{metric}'] = identification_scores(
                 scorer, outcomes, metric, refitted=again
             )
-            scores.append(replace(row, system=SYSTEM))
+            scores.append(row)
         return Judgement(tuple(scores), nulls, maps, kept)
 
     def _maps(

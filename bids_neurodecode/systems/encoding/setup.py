@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.encoding.encoders import Bands, EncoderSettings
+from bids_neurodecode.systems.voxels import Estimates
 from bids_neurodecode.typing import BoolArray
 
 ROWS = 1024
@@ -36,27 +34,21 @@ def ceiling_notes(table: pd.DataFrame) -> tuple[str, ...]:
     return (SHARED_NOISE.format(some='Some' if over_runs else 'All'),)
 
 
-def usable(samples: Sequence[Samples], within: BoolArray | None) -> BoolArray:
-    """Return the voxels with finite responses in all trials, (n_voxels,).
-
-    Parameters
-    ----------
-    samples
-        All trials, and those of each fold.
-    within
-        Voxels of the chosen regions, (n_voxels,); None: all.
+def usable(estimates: Estimates) -> BoolArray:
+    """Return the voxels with finite betas in all trials, within the chosen regions.
 
     Raises
     ------
     DataError
         If there are none.
     """
-    keep = np.ones(samples[0].values.shape[1], dtype=bool)
-    for values in (part.values for part in samples):
+    samples = estimates.samples
+    keep = np.ones(samples.values.shape[1], dtype=bool)
+    for values in (part.values for part in (samples, *estimates.tuned)):
         for start in range(0, len(values), ROWS):
             keep &= np.isfinite(values[start : start + ROWS]).all(axis=0)
-    if within is not None:
-        keep &= within
+    if estimates.within is not None:
+        keep &= estimates.within
     if not keep.any():
         raise DataError(NO_VOXELS)
     return np.asarray(keep)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.evaluation import statistics
-from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import DecoderSettings, candidate_stimuli
 from bids_neurodecode.systems.outcomes import OWN_MODEL, SINGLE_TRIAL, Outcome, judge
 from bids_neurodecode.systems.pooling import identification_scores
 from bids_neurodecode.systems.reconstruction.recipe import fit
-from bids_neurodecode.systems.scoring import Pairing, Scorer
-from bids_neurodecode.systems.voxels import varies
+from bids_neurodecode.systems.scoring import Pairing, Scorer, region_table
+from bids_neurodecode.systems.voxels import Estimates, varies
 from bids_neurodecode.typing import BoolArray
 
 METRIC = 'identification_2way'
 MIN_VOXELS = 10
 """Regions with fewer usable voxels are not decoded."""
-FACTS = ('chance', 'ci_low', 'ci_high', 'p')
 
 
 def decode_regions(
-    tuned: Sequence[Samples],
-    split: Split,
+    estimates: Estimates,
     features: PerStimulus,
     config: Config,
     regions: Mapping[str, BoolArray],
@@ -41,10 +37,8 @@ def decode_regions(
 
     Parameters
     ----------
-    tuned
-        All trials once a fold, with betas tuned on its training trials; or one for all folds.
-    split
-        What is held out.
+    estimates
+        Betas of all trials, and what is held out.
     features
         Features of all stimuli.
     config
@@ -61,19 +55,15 @@ def decode_regions(
         training: ``name``, ``n_voxels``, ``identification_2way`` of single trials, ``chance``,
         ``ci_low``, ``ci_high``, ``p`` and ``p_fdr`` (adjusted over regions).
     """
-    settings = DecoderSettings(
-        n_components=config.features.n_components,
-        ridge=config.ridge,
-        device='cuda' if device == 'cuda' else 'cpu',
-    )
+    settings, split = DecoderSettings.of(config, device), estimates.split
     kept = {name: own for name, own in regions.items() if own.sum() >= MIN_VOXELS}
     if kept:
-        usable = varies(tuned, split)
+        usable = varies(estimates)
         kept = {name: own & usable for name, own in kept.items()}
         kept = {name: own for name, own in kept.items() if own.sum() >= MIN_VOXELS}
     outcomes: dict[str, list[Outcome]] = {name: [] for name in kept}
     for number, fold in enumerate(split) if kept else ():
-        samples = tuned[min(number, len(tuned) - 1)]
+        samples = estimates.of_fold(number)
         train, test = (samples.table.iloc[rows] for rows in (fold.train, fold.test))
         candidates, _ = candidate_stimuli(train, test)
         library = tuple(dict.fromkeys(train['stimulus'].astype(str)))
@@ -85,16 +75,11 @@ def decode_regions(
             outcomes[name].append(judge(OWN_MODEL, *data, fold=number, rows=fold.test))
     # apart from the sources of the decoder itself
     rng = np.random.default_rng(config.seed).spawn(3)[2]
-    rows = []
+    scores = {}
     for name, found in outcomes.items():
         pairing = Pairing.of(found, split)
         scorer = Scorer(
             OWN_MODEL, SINGLE_TRIAL, split.protocol, pairing, config.evaluation, rng.spawn(1)[0]
         )
-        row, _ = identification_scores(scorer, found, METRIC)
-        facts = {key: getattr(row, key) for key in FACTS}
-        rows.append({'name': name, 'n_voxels': int(kept[name].sum()), METRIC: row.value, **facts})
-    table = pd.DataFrame(rows, columns=['name', 'n_voxels', METRIC, *FACTS])
-    numbers = [METRIC, *FACTS]
-    table[numbers] = table[numbers].astype('float64')
-    return table.assign(p_fdr=statistics.fdr(table['p']))
+        scores[name], _ = identification_scores(scorer, found, METRIC)
+    return region_table(scores, {name: int(own.sum()) for name, own in kept.items()}, METRIC)

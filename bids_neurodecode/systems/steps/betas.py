@@ -30,6 +30,7 @@ from bids_neurodecode.workflow.step import Inputs
 if TYPE_CHECKING:
     from bids_neurodecode.signals.modelchoice import InnerFold
     from bids_neurodecode.signals.trialpasses import Share
+    from bids_neurodecode.systems.voxels import Estimates
 
 Model = Literal['B', 'C', 'D']
 JOINED_BYTES = 2**24
@@ -263,8 +264,8 @@ def trial_samples(
     plan: Plan,
     settings: BetaSettings,
     folder: Path,
-) -> tuple[Samples, list[Samples], tuple[str, ...]]:
-    """Return the trials as models take them, those of each fold, and what to say of it.
+) -> Estimates:
+    """Return the trials as models take them, and those of each fold.
 
     Parameters
     ----------
@@ -278,6 +279,8 @@ def trial_samples(
     folder
         Where joined betas are kept.
     """
+    from bids_neurodecode.systems.voxels import Estimates
+
     table, split = plan.table, plan.split
     warnings: tuple[str, ...] = ()
     sessions = table['session'].astype(str).to_numpy()
@@ -298,7 +301,7 @@ def trial_samples(
             labels = ', '.join(dict.fromkeys(unseen))
             warnings = (UNSEEN_SESSIONS.format(sessions=labels),)
     every, *folds = (Samples(Responses(each, mask), table) for each in (betas, *tuned))
-    return every, folds, warnings
+    return Estimates(every, split, folds, notes=warnings)
 
 
 def training_trials(

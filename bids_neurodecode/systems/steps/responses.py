@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
 from bids_neurodecode.systems.steps.records import BetaFacts, Facts
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import (
     common_mask,
     load_map,
@@ -40,6 +41,9 @@ from bids_neurodecode.workflow.files import (
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import HELD_GB
 from bids_neurodecode.workflow.step import Apart, Inputs, step
+
+if TYPE_CHECKING:
+    from bids_neurodecode.systems.voxels import Estimates
 
 WHAT = 'estimation of single-trial betas'
 PASSES = ('responses', 'coordinates', 'judging', 'tuning')
@@ -89,10 +93,19 @@ class Trials(Inputs):
         """The fingerprint of each run, by its label."""
         return known_runs(self.run_marks, self.participant, self.betas, self.plan.table)
 
-    def by_fold(self) -> tuple[Samples, list[Samples], tuple[str, ...]]:
-        """Return the trials, those of each fold, and what to say of sessions that were joined."""
+    def estimates(self, tsnr_runs: Float32Array | None = None) -> Estimates:
+        """Return the betas of all trials and of each fold, their sessions joined.
+
+        Parameters
+        ----------
+        tsnr_runs
+            Temporal signal-to-noise ratio, (n_runs, n_voxels), where voxels are chosen.
+        """
         settings, plan = self.config.betas, self.plan
-        return trial_samples(self.betas, self.tuned, self.mask, plan, settings, self.folder)
+        found = trial_samples(self.betas, self.tuned, self.mask, plan, settings, self.folder)
+        if tsnr_runs is not None:
+            tsnr_runs = tsnr_of(tsnr_runs, self.participant, plan.table)
+        return replace(found, tsnr_runs=tsnr_runs, within=self.within)
 
 
 def add_responses(

@@ -39,10 +39,15 @@ from bids_neurodecode.systems.conditions.searchlight import accuracy_p, searchli
 from bids_neurodecode.systems.conditions.similarity import dissimilarity, whitened
 from bids_neurodecode.systems.protocol import CUT_RUNS, NOT_OF_CONDITIONS, choose_condition_split
 from bids_neurodecode.systems.scoring import FEW_GROUPS, ONE_ORDER
-from bids_neurodecode.systems.voxels import cut_folds
+from bids_neurodecode.systems.voxels import Estimates, cut_folds
 from tests.meshes import surfaces, write_mesh
 
 FAST = EvaluationSettings(n_permutations=99, n_bootstrap=100)
+
+
+def estimates_of(samples, split):
+    n_runs = samples.table['run'].nunique()
+    return Estimates(samples, split, tsnr_runs=np.ones((n_runs, N_VOXELS), dtype=np.float32))
 
 
 def world(seed=0, **changes):
@@ -50,10 +55,7 @@ def world(seed=0, **changes):
     rng = np.random.default_rng(seed)
     samples, split, patterns = w.data(rng)
     config = w.config.model_copy(update={'evaluation': FAST})
-    tsnr = np.ones((w.n_runs, N_VOXELS), dtype=np.float32)
-    folds, selections = cut_folds(
-        [samples], split, conditions_of(split.table), config, tsnr_runs=tsnr
-    )
+    folds, selections = cut_folds(estimates_of(samples, split), conditions_of(split.table), config)
     return samples, split, patterns, config, folds, selections
 
 
@@ -89,7 +91,7 @@ def test_each_condition_counts_the_same():
     assert (score.chance, score.n_units, score.units) == (0.25, 6, 'runs')
     assert score.system == 'conditions'
     # permuted scores are about chance whatever the numbers of trials
-    assert found.null.mean() == pytest.approx(0.25, abs=0.03)
+    assert found.nulls['single-trial/balanced_accuracy'].mean() == pytest.approx(0.25, abs=0.03)
 
 
 def test_a_signal_is_found_beside_baselines_and_in_its_region():
@@ -110,7 +112,7 @@ def test_a_signal_is_found_beside_baselines_and_in_its_region():
     place = np.arange(N_VOXELS)
     regions = {'signal': place < 20, 'noise': place >= 20, 'small': place < 5}
     table, scores = classify_regions(
-        [samples], split, config, regions, rng=np.random.default_rng(1)
+        Estimates(samples, split), config, regions, rng=np.random.default_rng(1)
     )
     assert table['name'].tolist() == ['signal', 'noise']
     assert table['balanced_accuracy'][0] > 0.8 > 0.6 > table['balanced_accuracy'][1]
@@ -127,9 +129,7 @@ def test_no_p_below_six_runs_and_none_where_all_runs_have_one_order():
     table = samples.table.assign(onset=samples.table['stimulus'].str[1:].astype(float) * 4)
     one = type(samples)(samples.responses, table)
     split = split_by_group(table, 'run')
-    found = analyse_conditions(
-        one, [one], split, config, tsnr_runs=np.ones((6, N_VOXELS), dtype=np.float32)
-    )
+    found = analyse_conditions(estimates_of(one, split), config)
     assert any(note.startswith(ONE_ORDER.split('{')[0]) for note in found.notes)
     assert all(s.p is None for s in found.scores)
     assert np.isnan(found.dissimilarity.p).all()
@@ -141,7 +141,7 @@ def test_refitting_needs_as_many_trials_of_each():
     config = config.model_copy(update={'evaluation': evaluation})
     found = classify(folds, split, config, rng=np.random.default_rng(1), with_baselines=False)
     assert found.scores[0].test == 'refit'
-    assert found.null.mean() == pytest.approx(1 / 3, abs=0.1)
+    assert found.nulls['single-trial/balanced_accuracy'].mean() == pytest.approx(1 / 3, abs=0.1)
     _, split, _, _, folds, _ = world(1, signal=0.8, unequal=True, n_conditions=4)
     found = classify(folds, split, config, rng=np.random.default_rng(1), with_baselines=False)
     assert found.scores[0].test == 'labels'
@@ -154,9 +154,7 @@ def test_few_runs_have_scores_and_no_p(n_runs, per_run):
     samples, split, *_ = world(signal=2.0, n_runs=n_runs, per_run=per_run)
     evaluation = EvaluationSettings(n_permutations=19, permutation='refit')
     config = build_config({'evaluation': evaluation.model_dump()})
-    found = analyse_conditions(
-        samples, [samples], split, config, tsnr_runs=np.ones((n_runs, N_VOXELS), dtype=np.float32)
-    )
+    found = analyse_conditions(estimates_of(samples, split), config)
     assert found.scores[0].value > 0.8
     assert all(s.p is None and s.ci_low is None for s in found.scores)
     assert np.isfinite(found.dissimilarity.distance).all()
@@ -289,13 +287,7 @@ def test_chance_where_runs_show_other_conditions():
     half = samples.take(np.flatnonzero(number == odd))
     half.values[:] += 8 * (half.table['run'].to_numpy()[:, None] % 2)
     split = split_by_group(half.table, 'run')
-    folds, _ = cut_folds(
-        [half],
-        split,
-        conditions_of(split.table),
-        config,
-        tsnr_runs=np.ones((8, N_VOXELS), np.float32),
-    )
+    folds, _ = cut_folds(estimates_of(half, split), conditions_of(split.table), config)
     found = classify(
         folds, split, config, rng=np.random.default_rng(1), with_baselines=False
     ).scores[0]
@@ -311,19 +303,19 @@ def test_pairs_that_a_run_lacks_are_measured_in_the_others():
     keep = ~((samples.table['run'] == 0) & (samples.table['stimulus'] == 'c2'))
     fewer = samples.take(np.flatnonzero(keep))
     split = split_by_group(fewer.table, 'run')
-    tsnr = np.ones((6, N_VOXELS), dtype=np.float32)
-    folds, _ = cut_folds([fewer], split, conditions_of(split.table), config, tsnr_runs=tsnr)
+    estimates = estimates_of(fewer, split)
+    folds, _ = cut_folds(estimates, conditions_of(split.table), config)
     found = dissimilarity(folds, ('c0', 'c1', 'c2'), 'p', FAST, rng=np.random.default_rng(0))
     assert np.isfinite(found.distance).all()
     assert found.distance[0, 2] > 0.1
     assert found.score.p is None  # labels of that run cannot be exchanged with the others'
-    assert LACKING in analyse_conditions(fewer, [fewer], split, config, tsnr_runs=tsnr).notes
+    assert LACKING in analyse_conditions(estimates, config).notes
 
 
 def test_responses_are_predicted_from_other_runs():
     samples, split, patterns, _, _, _ = world(signal=0.8)
     every = [np.ones(N_VOXELS, dtype=bool)] * len(split)
-    results = predict_runs([samples], split, ('c0', 'c1', 'c2'), every)
+    results = predict_runs(Estimates(samples, split).parts(), split, ('c0', 'c1', 'c2'), every)
     first = results[0]
     assert first.truth.shape == (3, N_VOXELS)
     train = run_patterns(
@@ -349,9 +341,7 @@ def test_the_whole_analysis_tells_signal_voxels():
         }
     )
     samples.values[:, 20:] = np.random.default_rng(3).standard_normal((samples.n_samples, 20))
-    found = analyse_conditions(
-        samples, [samples], split, config, tsnr_runs=np.ones((8, N_VOXELS), dtype=np.float32)
-    )
+    found = analyse_conditions(estimates_of(samples, split), config)
     assert np.nanmedian(found.maps.r[:20]) > 0.5 > 0.25 > np.nanmedian(found.maps.r[20:])
     assert found.accuracy[:16].mean() > 0.7 > 0.45 > found.accuracy[24:].mean()
     assert found.accuracy_fdr[:16].max() < 0.05 < found.accuracy_fdr[24:].min()
@@ -368,8 +358,8 @@ def test_held_out_responses_do_not_reach_what_is_fitted():
     changed.values[split.folds[0].test] = 100 * np.random.default_rng(1).standard_normal(
         (len(split.folds[0].test), N_VOXELS)
     )
-    tsnr = np.ones((6, N_VOXELS), dtype=np.float32)
-    others, again = cut_folds([changed], split, conditions_of(split.table), config, tsnr_runs=tsnr)
+    estimates = estimates_of(changed, split)
+    others, again = cut_folds(estimates, conditions_of(split.table), config)
     np.testing.assert_array_equal(selections[0].keep, again[0].keep)
     np.testing.assert_array_equal(folds[0].train.values, others[0].train.values)
 
@@ -386,7 +376,7 @@ def test_p_of_searchlights_is_never_nothing():
 def test_searchlights_stay_within_their_voxels():
     samples, split, *_ = world(signal=0.8)
     within = np.arange(N_VOXELS) < 12
-    found = searchlight([samples], split, within, 3.5)
+    found = searchlight(Estimates(samples, split), within, 3.5)
     assert np.isfinite(found[:, within]).all()
     assert np.isnan(found[:, ~within]).all()
 
@@ -402,7 +392,8 @@ def test_searchlights_of_a_strip_are_those_of_a_line_of_voxels(tmp_path):
     found = []
     for mask in (line, replace(line, space=surfaces(N_VOXELS))):
         moved = Samples(Responses(samples.values, mask), samples.table)
-        found.append(searchlight([moved], split, np.arange(N_VOXELS) != 20, 6.5, [folder]))
+        estimates, within = Estimates(moved, split), np.arange(N_VOXELS) != 20
+        found.append(searchlight(estimates, within, 6.5, [folder]))
     volume, surface = found
     # voxels look across the hole at 20, vertices do not
     assert (volume != surface)[:, [18, 19, 21, 22]].any()
@@ -415,13 +406,7 @@ def test_conditions_that_last_longer_are_said():
     lasting = np.where(samples.table['stimulus'] == 'c0', 12.0, 2.0)
     table = samples.table.assign(duration=lasting)
     longer = type(samples)(samples.responses, table)
-    found = analyse_conditions(
-        longer,
-        [longer],
-        split_by_group(table, 'run'),
-        config,
-        tsnr_runs=np.ones((6, N_VOXELS), dtype=np.float32),
-    )
+    found = analyse_conditions(estimates_of(longer, split_by_group(table, 'run')), config)
     assert any(note.startswith(UNEQUAL_TIMES.split('{')[0]) for note in found.notes)
 
 

@@ -33,6 +33,7 @@ from bids_neurodecode.systems.encoding.scores import (
     weighted_r,
 )
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
+from bids_neurodecode.systems.voxels import Estimates
 
 QUICK = {'n_permutations': 99, 'n_bootstrap': 100}
 RIDGE = {'alphas': [0.1, 1, 10, 100, 1000, 10000]}
@@ -72,10 +73,10 @@ def planted(n=150, repeats=2, n_features=12, n_voxels=60, ncsnr=1.0, tuned=40, s
     return Samples(Responses(values, mask), table), spaces
 
 
-def encode(samples, spaces, *, by='stimulus', n_folds=5, cfg=None, **options):
+def encode(samples, spaces, *, by='stimulus', n_folds=5, cfg=None, within=None, **options):
     cfg = cfg or config()
     split = split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(cfg.seed))
-    return encode_pictures(samples, [samples], split, spaces, cfg, **options)
+    return encode_pictures(Estimates(samples, split, within=within), spaces, cfg, **options)
 
 
 @pytest.fixture(scope='module')
@@ -173,7 +174,7 @@ def test_test_trials_have_no_say(tuned_result):
     values[first.test] += 1000 * np.random.default_rng(0).standard_normal((len(first.test), 60))
     spoilt = Samples(Responses(values.astype(np.float32), samples.responses.mask), samples.table)
     settings = EncoderSettings.of(config(), baseline=False)
-    again = encode_pictures(spoilt, [spoilt], split, spaces, config(), settings=settings)
+    again = encode_pictures(Estimates(spoilt, split), spaces, config(), settings=settings)
     rows = np.isin(found.rows, first.test)
     np.testing.assert_array_equal(again.predictions[rows], found.predictions[rows])
 
@@ -429,14 +430,14 @@ def test_informative_voxels():
 
 
 def test_bad_input():
-    samples, spaces = planted(n=20, n_voxels=20, tuned=10)
+    samples, _ = planted(n=20, n_voxels=20, tuned=10)
     with pytest.raises(ArgumentsError, match='No encoding model'):
         EncoderSettings(model='forest')
     with pytest.raises(DataError, match='at least one feature space'):
         fit(samples, {})
     split = split_by_group(samples.table, 'stimulus', n_folds=3)
     with pytest.raises(DataError, match='tuned for 2 folds'):
-        encode_pictures(samples, [samples, samples], split, spaces, config())
+        Estimates(samples, split, [samples, samples])
     few = PerStimulus(names(5), np.zeros((5, 2), np.float32))
     with pytest.raises(DataError, match='no features or image'):
-        encode_pictures(samples, [samples], split, few, config())
+        encode_pictures(Estimates(samples, split), few, config())

@@ -14,6 +14,7 @@ from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings, load_encoder, predict
 from bids_neurodecode.systems.encoding.network import NetworkSettings, _box, _hold_out, fit_network
 from bids_neurodecode.systems.encoding.recipe import encode_pictures
+from bids_neurodecode.systems.voxels import Estimates
 
 pytest.importorskip('torch')
 
@@ -60,9 +61,7 @@ def test_networks_predict_held_out_pictures(planted, kind):
     config = build_config({'evaluation': {'n_permutations': 99, 'n_bootstrap': 50}})
     split = split_by_group(samples.table, 'stimulus', rng=np.random.default_rng(0))
     found = encode_pictures(
-        samples,
-        [samples],
-        split,
+        Estimates(samples, split),
         spaces,
         config,
         settings=EncoderSettings.of(config, model=kind, network=settings(kind)),

@@ -15,6 +15,7 @@ from bids_neurodecode.stimuli.images import load_images
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.encoding.encoders import EncoderSettings
 from bids_neurodecode.systems.encoding.recipe import encode_pictures
+from bids_neurodecode.systems.voxels import Estimates
 
 N, REPEATS, TUNED, NOISE = 400, 3, 60, 40
 
@@ -57,9 +58,7 @@ def test_planted_receptive_fields_are_predicted(shared):
     config = build_config({'evaluation': {'n_permutations': 199, 'n_bootstrap': 100}})
     tuned = np.arange(TUNED + NOISE) < TUNED
     found = encode_pictures(
-        samples,
-        [samples],
-        split_by_group(samples.table, 'stimulus', rng=rng),
+        Estimates(samples, split_by_group(samples.table, 'stimulus', rng=rng)),
         features,
         config,
         settings=EncoderSettings.of(config, baseline=False),
@@ -112,7 +111,7 @@ def test_category_from_predicted_block_responses(shared):
     samples, features = haxby(shared / 'data' / 'haxby2001')
     config = build_config({'evaluation': {'n_permutations': 499, 'n_bootstrap': 100}})
     found = encode_pictures(
-        samples, [samples], split_by_group(samples.table, 'run'), features, config
+        Estimates(samples, split_by_group(samples.table, 'run')), features, config
     )
     value = {(row.model, row.metric): row for row in found.scores}
     top1 = value['ridge', 'identification_top1']

@@ -12,6 +12,7 @@ from bids_neurodecode.systems.encoding.encoders import EncoderSettings
 from bids_neurodecode.systems.reconstruction.generation import brain_correlation as brain
 from bids_neurodecode.systems.reconstruction.generation.data import Inputs
 from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
+from bids_neurodecode.systems.voxels import Estimates
 from tests.systems.reconstruction.test_generation import (
     N_VOXELS,
     Blocks,
@@ -44,15 +45,9 @@ def reconstruct(samples, pictures, *, viewers=VIEWERS, by='stimulus', more=None,
     )
     n_runs = samples.table['run'].nunique()
     n_folds = 1 if by == 'stimulus' else None
-    return generate_pictures(
-        samples,
-        [samples],
-        split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(0)),
-        inputs,
-        Blocks([]),
-        config_of(**told),
-        tsnr_runs=np.ones((n_runs, N_VOXELS), np.float32),
-    )
+    split = split_by_group(samples.table, by, n_folds=n_folds, rng=np.random.default_rng(0))
+    estimates = Estimates(samples, split, tsnr_runs=np.ones((n_runs, N_VOXELS), np.float32))
+    return generate_pictures(estimates, inputs, Blocks([]), config_of(**told))
 
 
 def rows(result):

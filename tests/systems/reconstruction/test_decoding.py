@@ -9,6 +9,7 @@ from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_gro
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
 from bids_neurodecode.systems.scoring import Pairing, Scorer
+from bids_neurodecode.systems.voxels import Estimates
 
 N_IMAGES, N_RUNS, N_VOXELS = 12, 6, 40
 
@@ -43,7 +44,7 @@ def test_voxels_of_a_fold_do_not_depend_on_its_test_samples(data, by):
 
     def chosen(values):
         each = Samples(Responses(values, samples.responses.mask), samples.table)
-        return decode_pictures(each, [each], split, features, config, tsnr_runs=tsnr)
+        return decode_pictures(Estimates(each, split, tsnr_runs=tsnr), features, config)
 
     whole = chosen(samples.values)
     assert 0 < whole.fold_selections[0].keep.sum() < N_VOXELS

@@ -27,6 +27,7 @@ from bids_neurodecode.systems.reconstruction.generation.run import (
     apply_generation,
     generate_pictures,
 )
+from bids_neurodecode.systems.voxels import Estimates
 
 SIDE, N_VOXELS = 16, 90
 
@@ -149,16 +150,8 @@ def run(samples, pictures, config=None, *, by='stimulus', generator=None, **opti
     )
     split = split_by_group(samples.table, by, rng=np.random.default_rng(0))
     n_runs = samples.table['run'].nunique()
-    return generate_pictures(
-        samples,
-        [samples],
-        split,
-        inputs,
-        generator or Blocks([]),
-        config,
-        tsnr_runs=np.ones((n_runs, N_VOXELS), np.float32),
-        **options,
-    ), split
+    estimates = Estimates(samples, split, tsnr_runs=np.ones((n_runs, N_VOXELS), np.float32))
+    return generate_pictures(estimates, inputs, generator or Blocks([]), config, **options), split
 
 
 @pytest.fixture(scope='module')

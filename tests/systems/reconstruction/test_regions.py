@@ -9,6 +9,7 @@ from bids_neurodecode.report.regions import UNTESTED, regions_table, regions_tex
 from bids_neurodecode.samples import Fold, Responses, Samples, Split, VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction.regions import METRIC, decode_regions
+from bids_neurodecode.systems.voxels import Estimates
 
 N_IMAGES, N_RUNS, N_VOXELS, N_TEST = 40, 4, 48, 10
 CONFIG = build_config({'evaluation': {'n_permutations': 99, 'n_bootstrap': 200}})
@@ -40,7 +41,7 @@ def world(seed, signal=0.0, n_test=N_TEST):
 
 def decoded(*of_world):
     samples, split, features = of_world
-    return decode_regions([samples], split, features, CONFIG, REGIONS)
+    return decode_regions(Estimates(samples, split), features, CONFIG, REGIONS)
 
 
 def test_the_region_that_carries_the_images_is_found():

@@ -210,12 +210,8 @@ def _result(
     rows: IndexArray,
     fold: int,
 ) -> FoldResult:
-    names, n = [every[row] for row in rows], len(rows)
+    names = [every[row] for row in rows]
     table = pd.DataFrame({'sample': rows, 'stimulus': names, 'run': '1'})
     alike = identification.similarity(truth, predicted, 'pearson')
-    nothing: Any = ('',) * n
-    decoded = np.empty((n, 0), dtype=np.float32)
-    outcome = Outcome(
-        MODEL, REPEAT_AVERAGE, fold, table, tuple(names), alike, nothing, nothing, (), decoded
-    )
+    outcome = Outcome(MODEL, REPEAT_AVERAGE, fold, table, tuple(names), alike)
     return FoldResult(outcome, truth, predicted, repeats[rows])

@@ -168,23 +168,20 @@ def encode(
     changes: dict[str, Any] = {} if own else {'model': model, 'partition': False}
     if model == 'shared' and config.encoding.shared_head is not None:
         changes['head'] = load_head(config.encoding.shared_head)
-    samples, folds, said = trials.by_fold()
+    estimates = trials.estimates()
     result = encode_pictures(
-        samples,
-        folds,
-        trials.plan.split,
+        estimates,
         load_bands(features, participant, config),
         config,
         settings=EncoderSettings.of(config, device, **changes),
         regions=trials.regions,
-        within=trials.within,
         device=device,
         checkpoint_dir=None if model in REGRESSIONS else checkpoints,
         progress=_say(f'sub-{participant.label} {model}'),
     )
     shapes = [file for file in beta_maps or () if file.name.startswith('hrfindex')]
     case = Case(trials, model, beta_info, shapes[0] if shapes else None)
-    return {'encoded': save_result(result, case, trials.folder, said)}
+    return {'encoded': save_result(result, case, trials.folder, estimates.notes)}
 
 
 def load_bands(
@@ -208,7 +205,7 @@ def load_bands(
 
 
 def save_result(
-    result: PictureEncoding, case: Case, folder: Path, said: Sequence[str] = ()
+    result: PictureEncoding, case: Case, folder: Path, said: Sequence[str]
 ) -> EncodingFacts:
     """Write everything that came of it; return what is said of it.
 

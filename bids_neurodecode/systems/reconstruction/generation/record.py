@@ -438,11 +438,7 @@ class Record:
     def _outcome(
         self, model: str, space: str, given: HeldOut, alike: npt.NDArray[np.float64]
     ) -> Outcome:
-        nothing = ('',) * len(given.table)
-        return Outcome(
-            model, space, given.fold, given.table, given.candidates, alike, nothing, nothing, (),
-            np.empty((len(nothing), 0), dtype=np.float32),
-        )  # fmt: skip
+        return Outcome(model, space, given.fold, given.table, given.candidates, alike)
 
 
 def nearest_stimuli(given: HeldOut, model: GenerationModel, stage: Stage) -> list[str]:

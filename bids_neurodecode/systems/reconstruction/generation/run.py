@@ -52,7 +52,7 @@ from bids_neurodecode.systems.reconstruction.generation.record import (
     nearest_stimuli,
     tested,
 )
-from bids_neurodecode.systems.voxels import choose_voxels
+from bids_neurodecode.systems.voxels import Estimates
 from bids_neurodecode.typing import BoolArray, Float32Array, Uint8Array
 
 if TYPE_CHECKING:
@@ -81,15 +81,11 @@ Progress = Callable[[int, int], None]
 
 
 def generate_pictures(
-    samples: Samples,
-    tuned: Sequence[Samples],
-    split: Split,
+    estimates: Estimates,
     inputs: Inputs,
     generator: Generator,
     config: Config,
     *,
-    tsnr_runs: npt.NDArray[np.float32],
-    within: BoolArray | None = None,
     device: str = 'cpu',
     checkpoint_dir: Path | None = None,
     progress: Progress | None = None,
@@ -102,9 +98,8 @@ def generate_pictures(
 
     Parameters
     ----------
-    samples, tuned, split, tsnr_runs, within
-        As in :func:`~bids_neurodecode.systems.reconstruction.decoding.decode_pictures`; voxels
-        are chosen alike.
+    estimates
+        Betas of all trials, and what is held out; voxels are chosen as for the decoder.
     inputs
         Features, images and what else images are made from.
     generator
@@ -128,22 +123,16 @@ def generate_pictures(
         is among the extra ones.
     """
     with products(config.reconstruction.precision):
+        split, features = estimates.split, inputs.features
         work = _Work(split, inputs, generator, config, device, checkpoint_dir, progress)
-
-        def select(train: Samples) -> VoxelSelection:
-            return choose_voxels(
-                train, inputs.features, config, tsnr_runs=tsnr_runs, within=within, device=device
-            )
-
         selections = []
-        for number, fold in enumerate(split):
-            parts = tuned[min(number, len(tuned) - 1)].fold(fold)
-            chosen = select(parts.train)
+        for number, parts in enumerate(estimates.parts()):
+            chosen = estimates.choose(parts.train, features, config, device)
             selections.append(chosen)
             train, test = parts.train.voxels(chosen.keep), parts.test.voxels(chosen.keep)
-            work.fold(number, train, test, np.asarray(fold.test), chosen.keep)
-        final = select(samples)
-        model = work.final(samples.voxels(final.keep), final.keep)
+            work.fold(number, train, test, chosen.keep)
+        final = estimates.choose(estimates.samples, features, config, device)
+        model = work.final(estimates.samples.voxels(final.keep), final.keep)
         return work.result(model, final, tuple(selections))
 
 
@@ -217,7 +206,6 @@ class _Work:
         number: int,
         train: Samples,
         test: Samples,
-        numbers: npt.NDArray[np.intp],
         keep: BoolArray,
     ) -> None:
         """Learn from the training samples of a fold, and reconstruct its test samples."""
@@ -239,7 +227,7 @@ class _Work:
             given = tested(
                 number,
                 test,
-                numbers,
+                np.asarray(self.split.folds[number].test),
                 candidates,
                 self.config.seed,
                 average=average,

@@ -100,11 +100,6 @@ class Table:
     outcomes: Sequence[Outcome]
     chance: float | None = None
 
-    @property
-    def lower_is_better(self) -> bool:
-        """Whether small values speak against chance, as the metric is declared."""
-        return not METRICS[self.metric].higher_is_better
-
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionScorer:
@@ -176,27 +171,21 @@ class ReconstructionScorer:
     def row(self, table: Table) -> tuple[Score, FloatArray]:
         """Score a table; return the row and its permuted scores."""
         scorer = self.scorer(table.model, table.space, table.outcomes)
-        sign = -1 if table.lower_is_better else 1
         truth = np.concatenate([o.truth for o in table.outcomes])
 
         def permuted(index: IndexArray) -> float:
-            return float((sign * look_up(table.values, truth[index])).mean())
+            return float(look_up(table.values, truth[index]).mean())
 
-        values = sign * look_up(table.values, truth)
         row, null = scorer.score(
             table.metric,
-            values,
+            look_up(table.values, truth),
             permuted,
             chance=table.chance,
             image_size=self.image_size(table.metric),
-            negated=table.lower_is_better,
         )
         if all(map(_one_for_all, table.values, [o.truth for o in table.outcomes])):
             row = _exact(row)
-        if table.lower_is_better:
-            row = _negated(row)
-            self.kept[table.model, table.space, table.metric] = -values, scorer.pairing.groups
-        return row, sign * null
+        return row, null
 
     def pairs(self, score: networks.PictureScore, parts: Sequence[Judged]) -> Score:
         """Score what compares all reconstructions with all images, with a test.
@@ -210,24 +199,14 @@ class ReconstructionScorer:
         """
         outcomes = [p.outcome for p in parts]
         scorer = self.scorer(outcomes[0].model, outcomes[0].space, outcomes)
-        negated = not METRICS[score.metric].higher_is_better
-        sign, every, table = -1 if negated else 1, np.arange(len(score.values)), score.table
-
+        every, table = np.arange(len(score.values)), score.table
         row, _ = scorer.score(
             score.metric,
-            sign * score.values,
-            None if table is None else lambda index: float(sign * table[every, index].mean()),
-            chance=None if score.chance is None else sign * score.chance,
-            negated=negated,
+            score.values,
+            None if table is None else lambda index: float(table[every, index].mean()),
+            chance=score.chance,
         )
-        if negated:
-            self.kept[scorer.model, scorer.space, score.metric] = (
-                score.values,
-                scorer.pairing.groups,
-            )
-        if table is not None and _one_for_all(table, every):
-            row = _exact(row)
-        return _negated(row) if negated else row
+        return _exact(row) if table is not None and _one_for_all(table, every) else row
 
     def values(self, metric: str, values: FloatArray, parts: Sequence[Judged]) -> Score:
         """Score values without a test.
@@ -485,16 +464,3 @@ def _exact(row: Score) -> Score:
     if not METRICS[row.metric].share or row.ci_low is None:
         return row
     return dataclasses.replace(row, ci_low=row.value, ci_high=row.value)
-
-
-def _negated(row: Score) -> Score:
-    def minus(value: float | None) -> float | None:
-        return None if value is None else -value
-
-    return dataclasses.replace(
-        row,
-        value=-row.value,
-        chance=minus(row.chance),
-        ci_low=minus(row.ci_high),
-        ci_high=minus(row.ci_low),
-    )

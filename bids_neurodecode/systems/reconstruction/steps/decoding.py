@@ -16,7 +16,7 @@ from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.steps.publish import voxel_results
 from bids_neurodecode.systems.steps.records import ModelFacts
-from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
+from bids_neurodecode.systems.steps.responses import Trials
 from bids_neurodecode.systems.steps.scores import headline_value, score_table
 from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
 from bids_neurodecode.workflow.step import step
@@ -76,22 +76,18 @@ def decode(
     names, mask = participant.stimuli, trials.mask
     files = [participant.stimuli_dir / name for name in names]
     known = PerStimulus(names, features)
-    samples, folds, said = trials.by_fold()
+    estimates = trials.estimates(tsnr_runs)
     result = decode_pictures(
-        samples,
-        folds,
-        trials.plan.split,
+        estimates,
         known,
         config,
-        tsnr_runs=tsnr_of(tsnr_runs, participant, trials.plan.table),
-        within=trials.within,
         pictures=PerStimulus(names, load_images(files, size=PICTURE_SIZE)),
         device=device,
     )
-    evaluation, split = result.evaluation, trials.plan.split
+    evaluation, plan = result.evaluation, trials.plan
     # voxels that most folds chose by their training trials
     chosen = np.mean([each.keep for each in result.fold_selections], axis=0) > 0.5
-    ratio = scored_ncsnr(samples, folds, split, chosen)
+    ratio = scored_ncsnr(estimates, chosen)
     headline, null = next(iter(evaluation.nulls.items()))
     final = mask.restrict(result.selection.keep)
     final.save(folder / 'selected.nii.gz')
@@ -105,19 +101,17 @@ def decode(
         'confusion': evaluation.confusion,
         'selected': folder / 'selected.nii.gz',
         'model': folder / 'model.safetensors',
-        'decoded_regions': decode_regions(
-            folds, split, known, config, trials.regions, device=device
-        ),
+        'decoded_regions': decode_regions(estimates, known, config, trials.regions, device=device),
         'decode_info': DecoderFacts(
             voxels=replace(
                 voxel_results(mask, result.selection, result.fold_selections),
-                scored_ceiling=scored_ceiling(ratio, samples.table, split),
+                scored_ceiling=scored_ceiling(ratio, plan.table, plan.split),
             ),
             rule_name=result.selection.rule,
             labels=evaluation.labels,
             observed=headline_value(evaluation.scores, 'ridge', headline),
             null_metric=headline.rpartition('/')[2],
-            warnings=(*said, *result.warnings),
+            warnings=(*estimates.notes, *result.warnings),
         ),
     }
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -232,7 +232,4 @@ def _row(row: Score, chance: Mapping[str, float], protocol: str) -> Score:
 def _outcome(model: str, names: Sequence[str]) -> Outcome:
     n, candidates = len(names), tuple(dict.fromkeys(names))
     table = pd.DataFrame({'sample': np.arange(n), 'stimulus': names, 'run': '1'})
-    nothing: Any = ('',) * n
-    alike = np.zeros((n, len(candidates)))
-    decoded = np.empty((n, 0), dtype=np.float32)
-    return Outcome(model, SPACE, 0, table, candidates, alike, nothing, nothing, (), decoded)
+    return Outcome(model, SPACE, 0, table, candidates, np.zeros((n, len(candidates))))

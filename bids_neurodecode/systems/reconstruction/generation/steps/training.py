@@ -42,7 +42,7 @@ from bids_neurodecode.systems.reconstruction.generation.steps.model import (
 )
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import GenerationFacts
 from bids_neurodecode.systems.steps.progress import log_progress
-from bids_neurodecode.systems.steps.responses import Trials, tsnr_of
+from bids_neurodecode.systems.steps.responses import Trials
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.workflow.files import load_map
 from bids_neurodecode.workflow.nodes import Ladder
@@ -166,25 +166,20 @@ def generate(
     from bids_neurodecode.systems.reconstruction.generation.run import generate_pictures
 
     config, participant, folder = trials.config, trials.participant, trials.folder
-    plan, mask = trials.plan, trials.mask
     recipe = Kept(make_generator(generator, weights, config, device), Path(generators))
     inputs = _inputs(trials, features, recipe.picture_size, networks, Path(cache), device)
-    samples, folds, said = trials.by_fold()
+    estimates = trials.estimates(tsnr_runs)
     made = generate_pictures(
-        samples,
-        folds,
-        plan.split,
+        estimates,
         inputs,
         recipe,
         config,
-        tsnr_runs=tsnr_of(tsnr_runs, participant, plan.table),
-        within=trials.within,
         device=device,
         checkpoint_dir=checkpoints,
         progress=log_progress(f'sub-{participant.label} images'),
     )
     (folder / STIMULI).unlink()
-    arrays = save_model(folder / 'model.safetensors', made, mask, trials.runs)
+    arrays = save_model(folder / 'model.safetensors', made, trials.mask, trials.runs)
     facts = describe_parts(made, arrays, config)
     write_text(folder / 'model.md', model_card(made, trials, why, facts))
     save(made, folder)
@@ -194,7 +189,7 @@ def generate(
         regressor=config.reconstruction.regressor,
         facts=tuple(facts),
         guided_by=tuple(guided_by(made, generator)),
-        warnings=(*said, *made.warnings),
+        warnings=(*estimates.notes, *made.warnings),
     )
     return {'generated': told}
 
