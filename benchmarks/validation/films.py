@@ -32,6 +32,7 @@ from bids_neurodecode.systems.movie.banded import encode_banded
 from bids_neurodecode.systems.movie.comparison import compare_models
 from bids_neurodecode.systems.movie.frames import judge_frames
 from bids_neurodecode.systems.movie.intervals import block_intervals, mean_interval
+from bids_neurodecode.systems.movie.judging import FilmScorer
 from bids_neurodecode.systems.movie.parts import Pool, standardize_within
 from bids_neurodecode.systems.movie.recipe import FilmEncoding, FilmRidge, encode_films
 from bids_neurodecode.systems.movie.surrogates import surrogate_responses
@@ -262,10 +263,7 @@ def frames_p(rng: Rng) -> float:
         mean.reshape(size, size, 3),
         parts=table['showing'].astype(str).to_numpy(dtype=str)[fold.test],
         surrogates=surrogates,
-        protocol='p',
-        repetition_time=TR,
-        evaluation=EvaluationSettings(),
-        rng=rng,
+        scorer=FilmScorer('p', TR, EvaluationSettings(), rng),
     )
     return float('nan') if scores[0].p is None else scores[0].p
 

@@ -81,14 +81,15 @@ def test_units_of_a_mean_are_its_values():
 @pytest.mark.parametrize(('n', 'tested'), [(240, True), (60, False)])
 def test_frames_are_compared_over_blocks_of_30_s(n, tested):
     from bids_neurodecode.systems.movie.frames import judge_frames
+    from bids_neurodecode.systems.movie.judging import FilmScorer
 
     rng = np.random.default_rng(0)
     truth = rng.random((n, 16, 16, 3)).astype(np.float32)
     decoded = (0.5 * truth + 0.5 * rng.random(truth.shape)).astype(np.float32)
     _, (own, mean, _), _ = judge_frames(
         truth, decoded, truth.mean(axis=0), parts=np.repeat(['a', 'b'], n // 2),
-        surrogates=lambda looked, n_draws: [decoded[looked]] * n_draws, protocol='p',
-        repetition_time=1.0, evaluation=QUICK, rng=rng,
+        surrogates=lambda looked, n_draws: [decoded[looked]] * n_draws,
+        scorer=FilmScorer('p', 1.0, QUICK, rng),
     )  # fmt: skip
     assert own.difference is None
     assert (mean.n_units, mean.units) == (n // 30, 'blocks of 30 s')

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.models.ridge import RidgeModel
@@ -16,12 +15,11 @@ from bids_neurodecode.models.storage import under
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.movie.frames import Reconstruction, judge_frames
-from bids_neurodecode.systems.movie.judging import Judged, judge_responses
-from bids_neurodecode.systems.movie.parts import FoldPrediction, held_out_parts, part_labels
+from bids_neurodecode.systems.movie.frames import Reconstruction, judge_held_out
+from bids_neurodecode.systems.movie.judging import FilmScorer, Judged
+from bids_neurodecode.systems.movie.parts import FoldPrediction
 from bids_neurodecode.systems.movie.recipe import FilmEncoder
 from bids_neurodecode.systems.movie.scores import target_frames
-from bids_neurodecode.systems.movie.surrogates import surrogate_responses
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -66,14 +64,7 @@ def encoder_from(
 
 
 def judge_applied(
-    samples: Samples,
-    predicted: Float32Array,
-    model: str,
-    config: Config,
-    repetition_time: float,
-    rng: np.random.Generator,
-    *,
-    space: str = 'voxels',
+    samples: Samples, predicted: Float32Array, scorer: FilmScorer, *, model: str, space: str
 ) -> tuple[Judged | None, tuple[str, ...]]:
     """Judge predictions of new responses; None where nothing was measured.
 
@@ -83,22 +74,16 @@ def judge_applied(
         Measured responses; rows of NaN are left out.
     predicted
         What is predicted, (n_samples, n_voxels).
+    scorer
+        How they are judged.
     model, space
         Names in the metrics table.
     """
     rows = np.flatnonzero(np.isfinite(samples.values).all(axis=1))
     if not rows.size:
         return None, (UNSCORED,)
-    judged = judge_responses(
-        samples,
-        [FoldPrediction(rows, predicted)],
-        model=model,
-        protocol=PROTOCOL,
-        space=space,
-        repetition_time=repetition_time,
-        evaluation=config.evaluation,
-        rng=rng,
-    )
+    folds = [FoldPrediction(rows, predicted)]
+    judged = scorer.judge(samples, folds, model=model, space=space)
     return judged, judged.notes
 
 
@@ -107,9 +92,7 @@ def reconstruct_applied(
     aligned: Samples,
     chunks: Chunks,
     mean_frame: Float32Array,
-    config: Config,
-    repetition_time: float,
-    rng: np.random.Generator,
+    scorer: FilmScorer,
 ) -> tuple[Reconstruction, tuple[Score, ...], tuple[str, ...]]:
     """Reconstruct the film from new responses, and compare it with the one that was shown.
 
@@ -121,28 +104,13 @@ def reconstruct_applied(
         The chunk of film of each sample, as bytes.
     mean_frame
         Mean of the training frames, for the baseline.
+    scorer
+        How the frames are judged.
     """
     rows = np.flatnonzero(np.isfinite(aligned.values).all(axis=1))
     some = [chunks[int(row)] for row in rows]
     truth = target_frames(some, min_max=network.settings.min_max)
-    decoded = network.reconstruct(np.asarray(aligned.values[rows]))
-    ordered, _, labels = part_labels(held_out_parts(aligned.table, [rows]))
-    parts = labels[np.argsort(ordered, kind='stable')]
-
-    def surrogates(looked: npt.NDArray[np.intp], n_draws: int) -> Iterator[Float32Array]:
-        values = np.asarray(aligned.values)
-        for drawn in surrogate_responses(values, aligned.table, rows[looked], n_draws, rng):
-            yield network.reconstruct(drawn)
-
-    similarity, scores, notes = judge_frames(
-        truth,
-        decoded,
-        mean_frame,
-        parts=parts,
-        surrogates=surrogates,
-        protocol=PROTOCOL,
-        repetition_time=repetition_time,
-        evaluation=config.evaluation,
-        rng=rng,
+    frames = truth, network.reconstruct(np.asarray(aligned.values[rows]))
+    return judge_held_out(
+        aligned, [rows], frames, mean_frame, lambda drawn, _: network.reconstruct(drawn), scorer
     )
-    return Reconstruction.of(rows, truth, decoded, similarity), scores, notes

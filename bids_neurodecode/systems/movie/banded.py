@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.banded import fit_banded
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.systems.movie.judging import Judged, judge_responses
-from bids_neurodecode.systems.movie.parts import FoldPrediction, on_voxels, showings_of
-from bids_neurodecode.systems.movie.recipe import FilmRidge, delayed_design, time_blocks
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.systems.movie.judging import FilmScorer, Judged
+from bids_neurodecode.systems.movie.parts import showings_of
+from bids_neurodecode.systems.movie.recipe import (
+    FilmRidge,
+    delayed_design,
+    predict_folds,
+    time_blocks,
+)
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
 MODEL = 'banded-ridge'
 LEFT_OUT = 'The features "{name}" do not vary over these films; banded ridge left them out.'
@@ -30,7 +34,7 @@ def encode_banded(
     *,
     evaluation: EvaluationSettings,
     rng: np.random.Generator,
-    chosen: npt.NDArray[np.bool_] | None = None,
+    chosen: BoolArray | None = None,
 ) -> tuple[Judged, tuple[str, ...]]:
     """Fit on the training part of every fold and judge on its test part.
 
@@ -68,37 +72,25 @@ def encode_banded(
     if not used:
         raise DataError(NOTHING_VARIES)
     warnings = tuple(LEFT_OUT.format(name=name) for name in features if name not in used)
-    showings = showings_of(samples.table)
-    measured = np.asarray(np.isfinite(samples.values).all(axis=1))
-    folds, period = [], how.repetition_time
-    for number, fold in enumerate(split):
-        train, test = (part[measured[part]] for part in (fold.train, fold.test))
+    showings, period = showings_of(samples.table), how.repetition_time
+
+    def predict(rows: IndexArray, train: Samples) -> Float32Array:
         designs = {
-            name: delayed_design(how.space(x[train]), x, showings, period, how.delays)
+            name: delayed_design(how.space(x[rows]), x, showings, period, how.delays)
             for name, x in used.items()
         }
-        voxels = None if chosen is None else chosen[number]
-        values = np.asarray(samples.values[train])
-        values = values if voxels is None else values[:, voxels]
-        responses = Standardizer.fit(values)
+        responses = Standardizer.fit(train.values)
         model = fit_banded(
-            {name: design[train] for name, design in designs.items()},
-            responses.apply(values),
+            {name: design[rows] for name, design in designs.items()},
+            responses.apply(train.values),
             alphas=how.ridge.alphas,
-            groups=time_blocks(samples.table.iloc[train]),
+            groups=time_blocks(train.table),
             n_folds=how.ridge.n_folds,
             rng=rng,
             device=how.device,
         )
-        predicted = responses.invert(model.predict(designs))
-        folds.append(FoldPrediction(test, on_voxels(predicted, voxels)))
-    judged = judge_responses(
-        samples,
-        folds,
-        model=MODEL,
-        protocol=split.protocol,
-        repetition_time=period,
-        evaluation=evaluation,
-        rng=rng,
-    )
+        return responses.invert(model.predict(designs))
+
+    folds = predict_folds(samples, split, predict, chosen)
+    judged = FilmScorer(split.protocol, period, evaluation, rng).judge(samples, folds, model=MODEL)
     return judged, (*warnings, *judged.notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.statistics import p_value
+from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.comparison import compare_with
-from bids_neurodecode.systems.movie.intervals import BLOCK_SECONDS, blocks_of, mean_interval
+from bids_neurodecode.systems.movie.intervals import blocks_of, mean_interval
+from bids_neurodecode.systems.movie.judging import FilmScorer
+from bids_neurodecode.systems.movie.parts import SHARED_TRAINING, held_out_parts, part_labels
 from bids_neurodecode.systems.movie.scores import frame_ssim
-from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS
+from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS, surrogate_responses
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray, Uint8Array
 
 TOO_SHORT = (
@@ -87,10 +89,7 @@ def judge_frames(
     parts: npt.NDArray[np.str_],
     surrogates: Decode,
     through: Float32Array | None = None,
-    protocol: str,
-    repetition_time: float,
-    evaluation: EvaluationSettings,
-    rng: np.random.Generator,
+    scorer: FilmScorer,
     spread: float = 1.0,
 ) -> tuple[Float32Array, tuple[Score, ...], tuple[str, ...]]:
     """Judge reconstructions from measured responses.
@@ -108,12 +107,8 @@ def judge_frames(
     through
         Frames decoded from the encoder's own predictions. They never saw a brain: the film went
         in, and the score says what passes through the voxels of the model.
-    protocol
-        Of the metrics table.
-    repetition_time
-        Seconds between frames.
-    evaluation, rng
-        Of the intervals and tests.
+    scorer
+        How they are judged.
     spread
         By how much more scores vary, as folds share training data.
 
@@ -127,27 +122,26 @@ def judge_frames(
     tuple of str
         What the report should say of them.
     """
-    similarity = frame_ssim(truth, decoded)
-    block = max(1, round(BLOCK_SECONDS / repetition_time))
-    at, starts = blocks_of(parts, block)
+    similarity, evaluation = frame_ssim(truth, decoded), scorer.evaluation
+    at, starts = blocks_of(parts, scorer.block)
     blocks = np.empty(len(parts), dtype=np.intp)
     blocks[at] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(at))))
     interval = partial(
         mean_interval,
         parts=parts,
-        block=block,
+        block=scorer.block,
         confidence=evaluation.confidence,
         spread=spread,
     )
     row = partial(
         _row,
-        protocol=protocol,
+        protocol=scorer.protocol,
         interval=interval,
         image_size=truth.shape[1],
         n_units=len(starts),
         units='blocks of 30 s',
     )
-    seconds, n_draws = len(truth) * repetition_time, evaluation.n_permutations
+    seconds, n_draws = len(truth) * scorer.repetition_time, evaluation.n_permutations
     short = n_draws > 0 and seconds < MIN_SECONDS
     notes = (TOO_SHORT.format(seconds=seconds, need=MIN_SECONDS),) if short else ()
     tested: dict[str, Any] = {}
@@ -160,7 +154,7 @@ def judge_frames(
         'baseline-mean-image': np.broadcast_to(mean_frame, truth.shape).copy(),
         'baseline-blurred-truth': blurred(truth),
     }
-    own, draws = similarity.astype(np.float64), rng.spawn(1)[0]
+    own, draws = similarity.astype(np.float64), scorer.rng.spawn(1)[0]
     for name, frames in baselines.items():
         theirs = frame_ssim(truth, frames)
         values = own, theirs.astype(np.float64)
@@ -169,6 +163,66 @@ def judge_frames(
             compare_with(row(name, MEASURED, theirs), other, values, blocks, evaluation, draws)
         )
     return similarity, tuple(scores), notes
+
+
+def judge_held_out(
+    aligned: Samples,
+    tests: Sequence[IndexArray],
+    frames: tuple[Float32Array, Float32Array],
+    mean_frame: Float32Array,
+    decode: Callable[[Float32Array, IndexArray], Float32Array],
+    scorer: FilmScorer,
+    *,
+    through: Float32Array | None = None,
+) -> tuple[Reconstruction, tuple[Score, ...], tuple[str, ...]]:
+    """Judge what was decoded from the held-out volumes of all folds.
+
+    Parameters
+    ----------
+    aligned
+        Measured responses with the delay taken out.
+    tests
+        Row numbers of the held-out volumes of each fold.
+    frames
+        The true and the decoded frames of these rows, one fold after the other.
+    mean_frame
+        Mean of the training frames, for the baseline.
+    decode
+        From responses in the place of the measured ones, (n, n_voxels), and which of the frames
+        they are of, to frames.
+    scorer
+        How they are judged.
+    through
+        As in :func:`judge_frames`, in the order of ``frames``.
+
+    Returns
+    -------
+    Reconstruction
+        In order of the table.
+    tuple of Score, tuple of str
+        As of :func:`judge_frames`.
+    """
+    rows = np.concatenate(tests)
+    order = np.argsort(rows, kind='stable')
+    rows, (truth, decoded) = rows[order], (each[order] for each in frames)
+    at, _, labels = part_labels(held_out_parts(aligned.table, tests))
+
+    def surrogates(looked: IndexArray, n_draws: int) -> Iterator[Float32Array]:
+        values, table = np.asarray(aligned.values), aligned.table
+        for drawn in surrogate_responses(values, table, rows[looked], n_draws, scorer.rng):
+            yield decode(drawn, order[looked])
+
+    similarity, scores, notes = judge_frames(
+        truth,
+        decoded,
+        mean_frame,
+        parts=labels[np.argsort(at, kind='stable')],
+        surrogates=surrogates,
+        through=None if through is None else through[order],
+        scorer=scorer,
+        spread=SHARED_TRAINING if len(tests) > 1 else 1.0,
+    )
+    return Reconstruction.of(rows, truth, decoded, similarity), scores, notes
 
 
 def _test(

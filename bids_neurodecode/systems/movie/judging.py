@@ -87,77 +87,96 @@ class Judged:
     """r of each fold, (n_folds, n_voxels); NaN in voxels that it does not use."""
 
 
-def judge_responses(
-    samples: Samples,
-    folds: Sequence[FoldPrediction],
-    *,
-    model: str,
-    protocol: str,
-    space: str = 'voxels',
-    repetition_time: float,
-    evaluation: EvaluationSettings,
-    rng: np.random.Generator,
-) -> Judged:
-    """Judge predictions of held-out samples.
+@dataclass(frozen=True)
+class FilmScorer:
+    """How predictions of held-out film are judged.
 
     Parameters
     ----------
-    samples
-        Measured responses of all samples.
-    folds
-        What the model of each fold predicts, and what it was not fitted to.
-    model, protocol, space
-        Columns of the metrics table.
+    protocol
+        Column of the metrics table.
     repetition_time
         Seconds between samples.
+    evaluation, rng
+        Of intervals and tests.
     """
-    parts = held_out_parts(samples.table, [fold.test for fold in folds])
-    rows, fold_of, labels = part_labels(parts)
-    predicted = _held_out(folds, rows, fold_of)
-    measured = np.asarray(samples.values[rows])
-    truth, scaled = (standardize_within(x, labels) for x in (measured, predicted))
-    used = np.stack([fold.used for fold in folds])
-    pool = Pool(used, np.bincount(fold_of, minlength=len(folds)).astype(np.float64))
-    by_fold = pool.each(pearson_by_column, truth, scaled, fold_of)
-    r = pool.voxels(by_fold)
-    median, mean = pool.summary(by_fold)
-    levelled = [center_within(x, labels) for x in (measured, predicted)]
-    r2, _ = pool.summary(pool.each(r2_by_column, levelled[0], levelled[1], fold_of))
-    seconds, n_draws = len(rows) * repetition_time, evaluation.n_permutations
-    notes = _notes(pool, model, seconds, n_draws)
-    n_draws *= seconds >= MIN_SECONDS
-    test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, rng)
-    block = max(1, round(BLOCK_SECONDS / repetition_time))
-    limits = block_intervals(
-        truth,
-        scaled,
-        labels,
-        fold_of,
-        pool,
-        values=(median, mean),
-        block=block,
-        n_bootstrap=evaluation.n_bootstrap,
-        confidence=evaluation.confidence,
-        rng=rng.spawn(1)[0],
-    )
 
-    n, n_blocks = int(np.isfinite(r).sum()), len(blocks_of(labels, block)[1])
-    row = _row(model, protocol, space, r2, n=n, n_blocks=n_blocks)
-    scores = _score_rows(row, median, mean, limits, test.scores)
-    order = np.argsort(rows, kind='stable')
-    return Judged(
-        r,
-        test.p,
-        fdr(test.p),
-        test.p_fwer,
-        predicted[order],
-        rows[order],
-        test.threshold,
-        test.scores,
-        scores,
-        notes,
-        by_fold,
-    )
+    protocol: str
+    repetition_time: float
+    evaluation: EvaluationSettings
+    rng: np.random.Generator
+
+    @property
+    def block(self) -> int:
+        """Samples of a block."""
+        return max(1, round(BLOCK_SECONDS / self.repetition_time))
+
+    def judge(
+        self,
+        samples: Samples,
+        folds: Sequence[FoldPrediction],
+        *,
+        model: str,
+        space: str = 'voxels',
+    ) -> Judged:
+        """Judge predictions of held-out samples.
+
+        Parameters
+        ----------
+        samples
+            Measured responses of all samples.
+        folds
+            What the model of each fold predicts, and what it was not fitted to.
+        model, space
+            Columns of the metrics table.
+        """
+        parts = held_out_parts(samples.table, [fold.test for fold in folds])
+        rows, fold_of, labels = part_labels(parts)
+        predicted = _held_out(folds, rows, fold_of)
+        measured = np.asarray(samples.values[rows])
+        truth, scaled = (standardize_within(x, labels) for x in (measured, predicted))
+        used = np.stack([fold.used for fold in folds])
+        pool = Pool(used, np.bincount(fold_of, minlength=len(folds)).astype(np.float64))
+        by_fold = pool.each(pearson_by_column, truth, scaled, fold_of)
+        r = pool.voxels(by_fold)
+        median, mean = pool.summary(by_fold)
+        levelled = [center_within(x, labels) for x in (measured, predicted)]
+        r2, _ = pool.summary(pool.each(r2_by_column, levelled[0], levelled[1], fold_of))
+        seconds = len(rows) * self.repetition_time
+        n_draws = self.evaluation.n_permutations
+        notes = _notes(pool, model, seconds, n_draws)
+        n_draws *= seconds >= MIN_SECONDS
+        test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, self.rng)
+        limits = block_intervals(
+            truth,
+            scaled,
+            labels,
+            fold_of,
+            pool,
+            values=(median, mean),
+            block=self.block,
+            n_bootstrap=self.evaluation.n_bootstrap,
+            confidence=self.evaluation.confidence,
+            rng=self.rng.spawn(1)[0],
+        )
+
+        n, n_blocks = int(np.isfinite(r).sum()), len(blocks_of(labels, self.block)[1])
+        row = _row(model, self.protocol, space, r2, n=n, n_blocks=n_blocks)
+        scores = _score_rows(row, median, mean, limits, test.scores)
+        order = np.argsort(rows, kind='stable')
+        return Judged(
+            r,
+            test.p,
+            fdr(test.p),
+            test.p_fwer,
+            predicted[order],
+            rows[order],
+            test.threshold,
+            test.scores,
+            scores,
+            notes,
+            by_fold,
+        )
 
 
 def _notes(pool: Pool, model: str, seconds: float, n_draws: int) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ has to beat, and it needs no pretrained weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,9 @@ from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.signals.delay import fir_design
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
-from bids_neurodecode.systems.movie.judging import Judged, judge_responses
+from bids_neurodecode.systems.movie.judging import FilmScorer, Judged
 from bids_neurodecode.systems.movie.parts import FoldPrediction, on_voxels, showings_of
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 
 BLOCK_SECONDS = 30.0
 """Training samples are held out in blocks of this length when the penalty is chosen."""
@@ -202,31 +202,47 @@ def encode_films(
         is fitted on everything has all voxels.
     """
     showings = showings_of(samples.table)
-    measured = np.asarray(np.isfinite(samples.values).all(axis=1))
 
-    def fit(
-        rows: npt.NDArray[np.intp], voxels: npt.NDArray[np.bool_] | None = None
-    ) -> FilmEncoder:
-        rows = rows[measured[rows]]
-        train = samples.take(rows)
-        train = train if voxels is None else train.voxels(voxels)
+    def fit(rows: IndexArray, train: Samples) -> FilmEncoder:
         return fit_encoder(train, features, rows, showings, how)
 
-    folds = []
+    def predict(rows: IndexArray, train: Samples) -> Float32Array:
+        return fit(rows, train).predict(features, showings)
+
+    scorer = FilmScorer(split.protocol, how.repetition_time, evaluation, rng)
+    folds = predict_folds(samples, split, predict, chosen)
+    judged = scorer.judge(samples, folds, model='ridge')
+    every = np.flatnonzero(np.isfinite(samples.values).all(axis=1))
+    return FilmEncoding(**vars(judged), encoder=fit(every, samples.take(every)))
+
+
+def predict_folds(
+    samples: Samples,
+    split: Split,
+    predict: Callable[[IndexArray, Samples], Float32Array],
+    chosen: BoolArray | None = None,
+) -> list[FoldPrediction]:
+    """Predict all samples by a model of the training part of every fold.
+
+    Parameters
+    ----------
+    samples
+        Responses; rows with NaN (censored volumes) are neither fitted nor judged.
+    split
+        Folds over the same table.
+    predict
+        Takes the row numbers of the training samples and these samples, and returns what the
+        model that is fitted to them predicts, (n_samples, n_voxels).
+    chosen
+        The voxels that each fold uses, (n_folds, n_voxels); all of them if None.
+    """
+    measured, folds = np.asarray(np.isfinite(samples.values).all(axis=1)), []
     for number, fold in enumerate(split):
         voxels = None if chosen is None else chosen[number]
-        predicted = fit(fold.train, voxels).predict(features, showings)
-        folds.append(FoldPrediction(fold.test[measured[fold.test]], on_voxels(predicted, voxels)))
-    judged = judge_responses(
-        samples,
-        folds,
-        model='ridge',
-        protocol=split.protocol,
-        repetition_time=how.repetition_time,
-        evaluation=evaluation,
-        rng=rng,
-    )
-    return FilmEncoding(**vars(judged), encoder=fit(np.arange(samples.n_samples)))
+        train, test = (part[measured[part]] for part in (fold.train, fold.test))
+        predicted = predict(train, samples.take(train, voxels))
+        folds.append(FoldPrediction(test, on_voxels(predicted, voxels)))
+    return folds
 
 
 def time_blocks(table: pd.DataFrame) -> npt.NDArray[np.str_]:

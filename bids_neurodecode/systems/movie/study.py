@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,10 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.explain.saliency import voxel_saliency
 from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.settings.movie import MovieSettings
-from bids_neurodecode.systems.movie.frames import Reconstruction, judge_frames
-from bids_neurodecode.systems.movie.judging import Judged, judge_responses
+from bids_neurodecode.systems.movie.frames import Reconstruction, judge_held_out
+from bids_neurodecode.systems.movie.judging import FilmScorer, Judged
 from bids_neurodecode.systems.movie.network import MovieNetwork, fit_movie
-from bids_neurodecode.systems.movie.parts import (
-    SHARED_TRAINING,
-    FoldPrediction,
-    Pool,
-    held_out_parts,
-    part_labels,
-    rows_to_predict,
-)
+from bids_neurodecode.systems.movie.parts import FoldPrediction, Pool, rows_to_predict
 from bids_neurodecode.systems.movie.scores import target_frames
 from bids_neurodecode.systems.movie.setup import (
     SELECTED,
@@ -36,8 +29,7 @@ from bids_neurodecode.systems.movie.setup import (
     network_samples,
     network_settings,
 )
-from bids_neurodecode.systems.movie.surrogates import surrogate_responses
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, IndexArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -274,6 +266,7 @@ def _gather(
     if not used.all():
         folds = '' if len(split) == 1 else f' (in any of {len(split)} folds)'
         notes.insert(0, CHOSEN.format(used=int(keep.sum()), total=n_voxels, folds=folds))
+    scorer = FilmScorer(split.protocol, data.repetition_time, config.evaluation, rng)
     scores: tuple[Score, ...] = ()
     judged = None
     if found.whole:
@@ -282,21 +275,12 @@ def _gather(
             predicted = np.full((len(whole), n_voxels), np.nan, dtype=np.float32)
             predicted[:, columns] = whole
             predictions.append(FoldPrediction(test, predicted[:, keep]))
-        judged = judge_responses(
-            data.aligned.voxels(keep),
-            predictions,
-            model='network',
-            protocol=split.protocol,
-            space=space,
-            repetition_time=data.repetition_time,
-            evaluation=config.evaluation,
-            rng=rng,
-        )
+        judged = scorer.judge(data.aligned.voxels(keep), predictions, model='network', space=space)
         scores = judged.scores
         notes += judged.notes
     reconstruction = None
     if found.decoded:
-        reconstruction, more, said = _reconstruction(found, data, split, config, rng)
+        reconstruction, more, said = _reconstruction(found, data, scorer)
         scores = (*scores, *more)
         notes += said
     return NetworkStudy(
@@ -315,39 +299,26 @@ def _gather(
 
 
 def _reconstruction(
-    found: _Folds, data: FilmData, split: Split, config: Config, rng: np.random.Generator
+    found: _Folds, data: FilmData, scorer: FilmScorer
 ) -> tuple[Reconstruction, tuple[Score, ...], tuple[str, ...]]:
-    table = data.aligned.table
-    parts, _, labels = part_labels(held_out_parts(table, found.rows))
-    rows = np.concatenate(found.rows)
     fold_of = np.repeat(np.arange(len(found.rows)), [len(test) for test in found.rows])
-    order = np.argsort(rows, kind='stable')
-    rows, fold_of = rows[order], fold_of[order]
-    labels = labels[np.argsort(parts, kind='stable')]
-    truth, decoded = (np.concatenate(x)[order] for x in (found.truth, found.decoded))
+    frames = np.concatenate(found.truth), np.concatenate(found.decoded)
 
-    def surrogates(looked: npt.NDArray[np.intp], n_draws: int) -> Iterator[Float32Array]:
+    def decode(drawn: Float32Array, at: IndexArray) -> Float32Array:
         """Decode each frame with the network of its fold."""
-        values = np.asarray(data.aligned.values)
-        for drawn in surrogate_responses(values, table, rows[looked], n_draws, rng):
-            frames = np.empty((len(looked), *decoded.shape[1:]), dtype=np.float32)
-            for number, network in enumerate(found.networks):
-                mine = fold_of[looked] == number
-                if mine.any():
-                    frames[mine] = network.reconstruct(drawn[mine][:, found.columns[number]])
-            yield frames
+        made = np.empty((len(at), *frames[1].shape[1:]), dtype=np.float32)
+        for number, network in enumerate(found.networks):
+            mine = fold_of[at] == number
+            if mine.any():
+                made[mine] = network.reconstruct(drawn[mine][:, found.columns[number]])
+        return made
 
-    similarity, scores, notes = judge_frames(
-        truth,
-        decoded,
+    return judge_held_out(
+        data.aligned,
+        found.rows,
+        frames,
         np.mean(found.mean_frames, axis=0),
-        parts=labels,
-        surrogates=surrogates,
-        through=np.concatenate(found.through)[order] if found.through else None,
-        protocol=split.protocol,
-        repetition_time=data.repetition_time,
-        evaluation=config.evaluation,
-        rng=rng,
-        spread=SHARED_TRAINING if len(found.networks) > 1 else 1.0,
+        decode,
+        scorer,
+        through=np.concatenate(found.through) if found.through else None,
     )
-    return Reconstruction.of(rows, truth, decoded, similarity), scores, notes

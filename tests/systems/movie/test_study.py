@@ -14,6 +14,7 @@ from bids_neurodecode.systems.movie.frames import (
     judge_frames,
     surrogate_similarity,
 )
+from bids_neurodecode.systems.movie.judging import FilmScorer
 from bids_neurodecode.systems.movie.parts import Pool
 from bids_neurodecode.systems.movie.recipe import FilmRidge
 from bids_neurodecode.systems.movie.setup import (
@@ -187,10 +188,7 @@ def judge(truth, decoded, parts, seconds=2.0, **more):
         truth.mean(axis=0),
         parts=parts,
         surrogates=redrawn(decoded),
-        protocol='p',
-        repetition_time=seconds,
-        evaluation=EVALUATION,
-        rng=np.random.default_rng(0),
+        scorer=FilmScorer('p', seconds, EVALUATION, np.random.default_rng(0)),
         **more,
     )
 

@@ -41,7 +41,7 @@ from bids_neurodecode.systems.movie.targets import single_ceiling, snr_of_films
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.workflow.files import read_record, save_map
 from bids_neurodecode.workflow.nodes import RunSettings
-from bids_neurodecode.workflow.step import step
+from bids_neurodecode.workflow.step import Inputs, step
 
 NOBODY_ELSE = (
     'selection.measure = "{measure}" compares participants who saw the same films on the same '
@@ -59,6 +59,67 @@ COMPARED = ('within', 'isc', 'ceiling', 'ceiling_by_fold')
 """Maps that comparing participants makes, for one of them as for their mean."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Viewer(Inputs):
+    """A participant who is compared with the others who saw the same films.
+
+    Parameters
+    ----------
+    participant, config, plan
+        Who is compared, the settings, and the samples of the films.
+    mask, responses
+        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
+    everyone
+        File with the records of all participants of the call; empty: there is one.
+    sums
+        Folder of sums over participants.
+    folder
+        Where everything is written.
+    """
+
+    participant: ParticipantInput
+    config: Config
+    plan: Plan
+    mask: VoxelMask
+    responses: npt.NDArray[np.float32]
+    everyone: str
+    sums: str
+    folder: Path
+
+    def total(
+        self, output_dir: Path | None = None, earlier: str = ''
+    ) -> tuple[Total | None, tuple[str, ...]]:
+        """Return the sum over who is compared, None if there is nobody else, and what to say.
+
+        Parameters
+        ----------
+        output_dir
+            Whose earlier results are compared with; None: none.
+        earlier
+            What the earlier results are known by.
+        """
+        people = read_everyone(Path(self.everyone))
+        sources, key, notes = sources_of(
+            self.participant, people, self.config, output_dir, earlier
+        )
+        if len(sources) < 2:
+            return None, notes
+        total = get_total(sources, Path(self.sums), key)
+        return total, (*notes, *total.notes)
+
+    @contextmanager
+    def others(self, total: Total) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
+        """Yield the mean of the others, kept on disk meanwhile, and how many they are."""
+        file, own, label = self.folder / 'others.npy', self.responses, self.participant.label
+        others = np.lib.format.open_memmap(file, 'w+', np.float32, own.shape)
+        rows, columns = places(total, self.plan.table, self.mask)
+        inside = label in total.labels
+        n_others = len(total.labels) - inside
+        mean_of_others(own, total.values, rows, columns, n_others, others, own_in_total=inside)
+        yield others, n_others
+        file.unlink()
+
+
 @step(
     'compare',
     seconds=2,
@@ -68,34 +129,19 @@ COMPARED = ('within', 'isc', 'ceiling', 'ceiling_by_fold')
     memory=lambda size: 4 * size.run_gb + size.series_gb,
 )
 def compare_participants(
-    participant: ParticipantInput,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
-    everyone: str,
-    sums: str,
+    viewer: Viewer,
     output_dir: str,
     earlier: str,
-    folder: Path,
     within: npt.NDArray[np.bool_] | None = None,
 ) -> Mapping[str, object]:
     """Compare a participant with the others: choose voxels in training, a ceiling in test.
 
     Parameters
     ----------
-    participant, config, plan
-        Who is compared, how voxels are chosen, and what of the films is held out.
-    mask, responses
-        Voxels, and responses on the clock of the films, (n_samples, n_voxels).
-    everyone
-        File with the records of all participants of the call.
-    sums
-        Folder of sums over participants.
+    viewer
+        Who is compared, and with whom.
     output_dir, earlier
         Where series of earlier calls are looked for (empty: nowhere), and their state.
-    folder
-        Where the maps are written.
     within
         Voxels of the regions of an atlas, (n_voxels,).
 
@@ -104,23 +150,31 @@ def compare_participants(
     DataError
         If voxels are to be chosen by agreement, and there is nobody to agree with.
     """
-    people = read_everyone(Path(everyone))
-    searched = Path(output_dir) if output_dir else None
-    sources, key, notes = sources_of(participant, people, config, searched, earlier)
-    if len(sources) < 2:
-        measure, label = config.selection.measure, participant.label
+    config, mask, plan = viewer.config, viewer.mask, viewer.plan
+    total, notes = viewer.total(Path(output_dir) if output_dir else None, earlier)
+    if total is None:
+        measure, label = config.selection.measure, viewer.participant.label
         if measure in {'isc', 'snr'}:
             where = output_dir or 'the output folder'
             raise DataError(NOBODY_ELSE.format(measure=measure, label=label, folder=where))
         found = alone(mask.n_voxels, within, config.selection)
     else:
-        total = get_total(sources, Path(sums), key)
-        found = compare_with(
-            total, participant.label, config, plan, mask, responses, within, folder
-        )
-        notes = (*notes, *total.notes)
+        snr = None
+        if config.selection.measure == 'snr':
+            snr = snr_map(total, places(total, plan.table, mask)[1])
+        with viewer.others(total) as (others, n_others):
+            found = compare(
+                viewer.responses,
+                others,
+                plan.split,
+                config.selection,
+                n_participants=n_others + 1,
+                rng=np.random.default_rng(config.seed),
+                within=within,
+                snr=snr,
+            )
     n = max(found.n_participants, 2)
-    return save_compared(found, lambda isc: single_ceiling(isc, n), mask, notes, folder)
+    return save_compared(found, lambda isc: single_ceiling(isc, n), mask, notes, viewer.folder)
 
 
 def sources_of(
@@ -159,87 +213,6 @@ def sources_of(
         return sources, key, ()
     note = FROM_EARLIER.format(labels=_named([source.label for source in found]))
     return [*sources, *found], f'{key}\n{earlier}', (note,)
-
-
-def compare_with(
-    total: Total,
-    label: str,
-    config: Config,
-    plan: Plan,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
-    within: npt.NDArray[np.bool_] | None,
-    folder: Path,
-) -> Compared:
-    """Compare a participant with the mean of the others, which is kept on disk meanwhile.
-
-    Parameters
-    ----------
-    total
-        Sums over participants, film by film.
-    label
-        Of the participant.
-    config
-        The settings.
-    plan
-        Trials or samples, and what of them is held out.
-    mask
-        Voxels of the analysis.
-    responses
-        Shape (n_samples, n_voxels).
-    within
-        Voxels of the chosen regions, (n_voxels,); None: all.
-    folder
-        That is written into.
-    """
-    _, columns = places(total, plan.table, mask)
-    with others_of(total, label, plan.table, mask, responses, folder) as (others, n_others):
-        return compare(
-            responses,
-            others,
-            plan.split,
-            config.selection,
-            n_participants=n_others + 1,
-            rng=np.random.default_rng(config.seed),
-            within=within,
-            snr=snr_map(total, columns) if config.selection.measure == 'snr' else None,
-        )
-
-
-@contextmanager
-def others_of(
-    total: Total,
-    label: str,
-    table: pd.DataFrame,
-    mask: VoxelMask,
-    responses: npt.NDArray[np.float32],
-    folder: Path,
-) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
-    """Yield the mean of the other participants, and how many they are.
-
-    Parameters
-    ----------
-    total
-        Sums over participants, film by film.
-    label
-        Of the participant.
-    table
-        One row per sample.
-    mask
-        Voxels of the analysis.
-    responses
-        Shape (n_samples, n_voxels).
-    folder
-        Where the mean is kept meanwhile.
-    """
-    file = folder / 'others.npy'
-    others = np.lib.format.open_memmap(file, 'w+', np.float32, responses.shape)
-    rows, columns = places(total, table, mask)
-    inside = label in total.labels
-    n_others = len(total.labels) - inside
-    mean_of_others(responses, total.values, rows, columns, n_others, others, own_in_total=inside)
-    yield others, n_others
-    file.unlink()
 
 
 def save_compared(

@@ -21,9 +21,11 @@ from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.systems.movie.applying import (
     NO_DECODER,
     NO_NETWORK,
+    PROTOCOL,
     judge_applied,
     reconstruct_applied,
 )
+from bids_neurodecode.systems.movie.judging import FilmScorer
 from bids_neurodecode.systems.movie.steps.model import FilmModels, facts_of, load_models
 from bids_neurodecode.systems.movie.steps.network import stores_of
 from bids_neurodecode.systems.movie.steps.network_outputs import NetworkAbout
@@ -192,7 +194,8 @@ class Applied:
         self.folder, self.config, self.models = folder, config, models
         self.table, self.measured = table, measured
         self.period = models.facts.repetition_time
-        self.rng = np.random.default_rng(config.seed)
+        rng = np.random.default_rng(config.seed)
+        self.scorer = FilmScorer(PROTOCOL, self.period, config.evaluation, rng)
         self.scores: list[Score] = []
         self.warnings: list[str] = []
         self.leaks: tuple[str, ...] = ()
@@ -305,9 +308,12 @@ class Applied:
         measured = self.measured.aligned if delayed else self.measured.responses
         fewer = mask.n_voxels < self.models.facts.mask.n_voxels
         judged, notes = judge_applied(
-            self.measured.of(measured, mask), predicted, model, self.config, self.period, self.rng,
+            self.measured.of(measured, mask),
+            predicted,
+            self.scorer,
+            model=model,
             space=SELECTED if fewer else 'voxels',
-        )  # fmt: skip
+        )
         self.warnings += [x for x in notes if x not in self.warnings]
         if judged is None:
             return
@@ -325,7 +331,7 @@ class Applied:
             return
         aligned = self.measured.of(self.measured.aligned, mask)
         found, scores, notes = reconstruct_applied(
-            network, aligned, chunks, mean_frame, self.config, self.period, self.rng
+            network, aligned, chunks, mean_frame, self.scorer
         )
         self.scores += scores
         self.warnings += notes
