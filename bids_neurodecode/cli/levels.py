@@ -117,8 +117,9 @@ def _run_participants(
         forget(person, run.work_dir)
     if arguments.clean_workdir:
         clean(run.work_dir, [workflow_name(label) for label in labels])
-    keys = keys_of(people, run, inputs.everyone, *options(arguments))
-    failures = run_and_watch(init_run_wf(people, run, inputs.everyone), arguments)
+    workflow = init_run_wf(people, run, inputs.everyone)
+    keys = keys_of(workflow, people, run, *options(arguments))
+    failures = run_and_watch(workflow, arguments)
     for label, table in _write_stages(run, labels).items():
         if arguments.resource_monitor:
             LOGGER.info('sub-%s took:\n%s', label, table.to_string(index=False))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.records import DatasetInput
 from bids_neurodecode.cli.levels import options, run_settings, with_models
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
@@ -25,6 +27,7 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
     inputs
         Who would be run.
     """
+    from bids_neurodecode.levels.participant import everyone_of
     from bids_neurodecode.levels.unchanged import why_again
 
     if arguments.study is not None or arguments.analysis_level == 'group':
@@ -33,16 +36,24 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
         return inputs
     if arguments.clean_workdir or arguments.write_graph:
         return inputs
-    unchanged: list[ParticipantInput] = []
-    for person in inputs.participants:
+    people = {person.label: person for person in inputs.participants}
+    shared = run_settings(arguments, config, inputs, '')
+
+    @cache
+    def everyone() -> Path | None:
+        return None if arguments.models_from else everyone_of(inputs.everyone, shared)
+
+    def why(label: str) -> str | None:
         try:
-            run = with_models(run_settings(arguments, config, inputs, ''), arguments, [person])
+            run = with_models(shared, arguments, [people[label]])
         except NeurodecodeError:  # said when the model is looked for again, with the way out
-            continue
-        reason = why_again(person, run, inputs.everyone, *options(arguments))
-        if reason == '':
-            unchanged.append(person)
-        elif reason is not None:
-            LOGGER.info(AGAIN, person.label, reason)
-    left = tuple(person for person in inputs.participants if person not in unchanged)
-    return replace(inputs, participants=left, unchanged=tuple(unchanged))
+            return None
+        return why_again(people[label], run, everyone, *options(arguments))
+
+    reasons = dict(zip(people, map(why, people), strict=True))
+    for label, reason in reasons.items():
+        if reason:
+            LOGGER.info(AGAIN, label, reason)
+    unchanged = tuple(people[label] for label, reason in reasons.items() if reason == '')
+    left = tuple(people[label] for label, reason in reasons.items() if reason != '')
+    return replace(inputs, participants=left, unchanged=unchanged)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, write_json
 from bids_neurodecode.bids.writer import products_of
 from bids_neurodecode.errors import NeurodecodeError
-from bids_neurodecode.levels.participant import everyone_of, init_participant_wf
+from bids_neurodecode.levels.participant import init_participant_wf, notes_of, workflow_name
 from bids_neurodecode.report.reader import page_file
-from bids_neurodecode.workflow.nodes import RunSettings
+from bids_neurodecode.workflow.nodes import Call, RunSettings
+from bids_neurodecode.workflow.step import Step
 
 OTHER_SETTINGS = 'its settings changed'
 OTHER_INPUTS = 'what it reads, the options or the versions of the software changed'
@@ -41,31 +43,39 @@ class _Record(BaseModel):
 
 
 def keys_of(
-    participants: Sequence[ParticipantInput],
-    run: RunSettings,
-    everyone: Sequence[ParticipantInput],
-    *more: str,
+    workflow: Any, participants: Sequence[ParticipantInput], run: RunSettings, *more: str
 ) -> dict[str, str]:
     """Return a hash of all that a run of each participant is given, by label.
 
     Parameters
     ----------
+    workflow
+        That is run, of all of them.
     participants
         Who is run.
     run
         With which settings; its notes and its number are no part of the hash.
-    everyone
-        All participants of the call, with whom each of them may be compared.
     *more
         What else the outputs depend on.
     """
-    versions = json.dumps([software_versions(), *more], sort_keys=True)
-    same = replace(run, run_id='', notes=(), everyone=everyone_of(everyone, run))
-    return {person.label: _key(person, same, versions) for person in participants}
+    versions = _versions(more)
+    return {
+        person.label: _key(
+            workflow.get_node(workflow_name(person.label)),
+            person,
+            notes_of(person.label, run.notes),
+            versions,
+        )
+        for person in participants
+    }
 
 
-def _key(participant: ParticipantInput, run: RunSettings, versions: str) -> str:
-    workflow = init_participant_wf(participant, run)
+def _versions(more: Sequence[str]) -> str:
+    return json.dumps([software_versions(), *more], sort_keys=True)
+
+
+def _key(workflow: Any, participant: ParticipantInput, notes: Sequence[str], versions: str) -> str:
+    """Return the hash of one participant's graph, which begins with some notes of the call."""
     digest = hashlib.sha256(versions.encode())
     looked: dict[tuple[Path | None, str | None], tuple[Path | None, ...]] = {}
     for each in participant.runs:
@@ -77,23 +87,43 @@ def _key(participant: ParticipantInput, run: RunSettings, versions: str) -> str:
             state = None if file is None else file.stat()
             digest.update(f'{file} {state and (state.st_size, state.st_mtime_ns)}\n'.encode())
     for name in sorted(workflow.list_node_names()):
-        _, given = workflow.get_node(name).inputs.get_hashval(hash_method='timestamp')
+        node = workflow.get_node(name)
+        with _without_call(node, len(notes)):
+            _, given = node.inputs.get_hashval(hash_method='timestamp')
         digest.update(f'{name} {given}\n'.encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def _without_call(node: Any, n_notes: int) -> Iterator[None]:
+    """Let a node know nothing of the call that runs it: its number, and its first notes."""
+    step = getattr(node.interface, 'step', None)
+    parameters = step.parameters if isinstance(step, Step) else ()
+    given = {p.name: getattr(node.inputs, p.name) for p in parameters if p.kind is Call}
+    for name, text in given.items():
+        call = Call.from_json(text)
+        call = replace(call, run_id='', notes=call.notes[n_notes:])
+        setattr(node.inputs, name, call.to_json())
+    yield
+    for name, text in given.items():
+        setattr(node.inputs, name, text)
 
 
 def why_again(
     participant: ParticipantInput,
     run: RunSettings,
-    everyone: Sequence[ParticipantInput],
+    everyone: Callable[[], Path | None],
     *more: str,
 ) -> str | None:
     """Return why a participant has to be run again.
 
     Parameters
     ----------
-    participant, run, everyone, *more
+    participant, run, *more
         As for :func:`keys_of`.
+    everyone
+        Returns the file of all participants of the call, with whom this one may be compared (see
+        :func:`~bids_neurodecode.levels.participant.everyone_of`).
 
     Returns
     -------
@@ -111,7 +141,8 @@ def why_again(
     if record.settings != run.config.model_dump_json():
         return OTHER_SETTINGS
     try:
-        key = keys_of([participant], run, everyone, *more)[participant.label]
+        same = replace(run, notes=(), everyone=everyone())
+        key = _key(init_participant_wf(participant, same), participant, (), _versions(more))
     except (NeurodecodeError, OSError):
         return OTHER_INPUTS
     if record.key != key:

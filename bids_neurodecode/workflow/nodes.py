@@ -7,14 +7,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from bids_neurodecode.bids.records import ParticipantInput, read_as
 from bids_neurodecode.config import Config
 from bids_neurodecode.workflow.resources import INTERPRETER_GB, DataSize
-from bids_neurodecode.workflow.step import ALL, PLACES, Step
+from bids_neurodecode.workflow.step import ALL, PLACES, Step, StepNode
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
@@ -113,9 +113,15 @@ def settings_of(config: Config, *groups: str) -> str:
 
     A node that gets no more than what it depends on stays cached when other settings change.
     """
-    default = Config()
+    default = _default()
     others = {name: getattr(default, name) for name in Config.model_fields if name not in groups}
     return config.model_copy(update=others).model_dump_json()
+
+
+@cache
+def _default() -> Config:
+    """Return the settings of who sets none, which are frozen; making them takes a while."""
+    return Config()
 
 
 def cost_of(node: Node) -> float:
@@ -193,8 +199,6 @@ class Ladder:
         TypeError
             If it takes nothing of a name that is given, or makes nothing of one that is renamed.
         """
-        from nipype.pipeline import engine as pe
-
         renamed = made or {}
         unknown = {*given} - {p.name for p in step.parameters} | {*renamed} - {*step.makes}
         if unknown:
@@ -202,7 +206,7 @@ class Ladder:
         facts = self._facts(step, given)
         if apart:
             facts['apart'] = True
-        node = pe.Node(
+        node = StepNode(
             step.interface(**facts),
             name=name or step.name,
             mem_gb=step.asks_for(self.size, apart=apart),

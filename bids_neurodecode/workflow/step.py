@@ -31,6 +31,7 @@ from nipype.interfaces.base import (
     isdefined,
     traits,
 )
+from nipype.pipeline.engine import Node
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
@@ -528,6 +529,13 @@ class StepInterface(Stage):
         if inputs.pop('apart', False):
             return self.step.call_apart(inputs, folder)
         return self.step.call(inputs, folder, folder / 'checkpoints')
+
+
+class StepNode(Node):
+    """A node of a step, which says what it makes: Nipype makes all outputs to look for one."""
+
+    def _check_outputs(self, parameter: str) -> bool:
+        return parameter in self.interface.step.makes
 
 
 def step(name: str, **options: Any) -> Callable[[Callable[P, Mapping[str, object]]], Step[P]]:
