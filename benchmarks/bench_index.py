@@ -56,7 +56,8 @@ OURS = """
 import json, sys, time
 from pathlib import Path
 from bids_neurodecode.bids.description import participants_in
-from bids_neurodecode.bids.index import index_dataset, entity_names
+from bids_neurodecode.bids.entities import entity_names
+from bids_neurodecode.bids.index import index_dataset
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.request import Request
 root = Path(sys.argv[1])
@@ -68,7 +69,7 @@ def took(what):
     times[what] = [time.perf_counter() - start, time.process_time() - cpu]
     start, cpu = time.perf_counter(), time.process_time()
 entity_names()
-took('import of pybids')
+took('names of entities')
 for folder in (root, root / 'derivatives' / 'fmriprep'):
     # names are taken apart when they are asked about, as those of peers are at once
     index = index_dataset(folder, labels)[0]

@@ -135,6 +135,7 @@ READ_BY_CALLERS = {
     'stimuli.tablefiles': 'its reader takes all of DAMAGE',
     'bids.provenance': 'descriptions are read by bids.description before',
     'models.checkpoints': 'of its own text',
+    'bids.entities': 'of pybids itself',
 }
 """Where JSON of users is guarded elsewhere; where, and how."""
 OWN_JSON = re.compile(r'^(bids\.records|cli\.|signals\.\w+_worker|study$|workflow\.)')

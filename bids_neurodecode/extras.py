@@ -96,6 +96,10 @@ PACKAGED: Mapping[str, PackagedNetwork] = {
     ),
 }  # fmt: skip
 """Networks of the extra ``cpu-nets``, by the names that settings and metrics call them by."""
+LAYERS = (*(f'stage{number}' for number in range(1, 8)), 'avgpool')
+"""Layers of the packaged networks of images: maps (n, channels, rows, columns) of the stages,
+coarser and wider one after the other, and the mean over places of the last convolution, (n, 1280).
+"""
 
 
 def has_networks() -> bool:

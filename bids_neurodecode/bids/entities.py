@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from bids_neurodecode.errors import InputError
@@ -28,7 +30,32 @@ OUTPUT_ENTITIES = (
 INDEX_ENTITIES = frozenset({'run', 'echo', 'chunk', 'flip', 'inv', 'split'})
 """Entities that are numbers: ``run-1`` and ``run-01`` are one run."""
 
+FURTHER_ENTITIES = {'cohort': 'cohort', 'stat': 'stat', 'scale': 'scale', 'thresh': 'thresh'}
+"""Of derivatives, by their short names: pybids does not know them."""
+
 _ENTITY = re.compile(r'(?:^|_)([a-zA-Z]+)-([^_.]+)')
+_NAMED = re.compile(r'([a-z]+)-\(')
+
+
+@cache
+def entity_names() -> Mapping[str, str]:
+    """Return pybids' names of entities by the keys that stand in file names.
+
+    Examples
+    --------
+    >>> entity_names()['sub'], entity_names()['acq']
+    ('subject', 'acquisition')
+    """
+    # to import pybids, and its database with it, takes longer than a small dataset does
+    (pybids,) = find_spec('bids').submodule_search_locations  # type: ignore[union-attr, misc]
+    names = dict(FURTHER_ENTITIES)
+    for config in ('bids', 'derivatives'):
+        file = Path(pybids) / 'layout' / 'config' / f'{config}.json'
+        for entity in json.loads(file.read_text('utf-8'))['entities']:
+            match = _NAMED.search(entity.get('pattern', ''))
+            if match:
+                names[match[1]] = entity['name']
+    return names
 
 
 def parse_entities(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.bids.index import entity_names
+from bids_neurodecode.bids.entities import entity_names
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.text import did_you_mean, one_line
 

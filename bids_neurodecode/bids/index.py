@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from bids_neurodecode.bids.entities import counted_label
+from bids_neurodecode.bids.entities import counted_label, entity_names
 from bids_neurodecode.bids.sink import write_text
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.text import one_line
@@ -56,12 +56,8 @@ OTHER_FOLDERS = frozenset(
 DATATYPES = frozenset({'anat', 'func'})
 """Folders whose name is the ``datatype`` of the files in them; others are not entered."""
 
-FURTHER_ENTITIES = {'cohort': 'cohort', 'stat': 'stat', 'scale': 'scale', 'thresh': 'thresh'}
-"""Of derivatives, by their short names: pybids does not know them."""
-
 _PART = re.compile(r'([a-zA-Z]+)-([a-zA-Z0-9+]+)\Z')
-_LABEL = re.compile(r'[a-zA-Z0-9+]+\Z')
-_NAMED = re.compile(r'([a-z]+)-\(')
+_PARTS = re.compile(r'(?:\A|_)([^_-]*)-([a-zA-Z0-9+]+)(?=_)')
 
 Listing = dict[str, tuple[int, list[str]]]
 """Of each folder, relative to the dataset: when it was changed (ns), and names in it."""
@@ -77,8 +73,10 @@ class Folder(NamedTuple):
 
     def entities(self, name: str) -> Mapping[str, str]:
         """Return the entities of a file in it, by the names that pybids gives them."""
-        known = _known_entities(name)
-        return {**known, 'datatype': self.datatype} if self.datatype in DATATYPES else known
+        known = name_entities(name)
+        if self.datatype in DATATYPES:
+            known['datatype'] = self.datatype
+        return known
 
 
 @dataclass(frozen=True)
@@ -106,27 +104,32 @@ class FileIndex:
         list of pathlib.Path
         """
         wanted = {key: _labels(key, value) for key, value in query.items()}
-        suffixes = wanted.get('suffix', self._by_suffix)
+        suffixes = wanted.pop('suffix', self._by_suffix)
+        extensions = wanted.pop('extension', None)
         found: list[tuple[tuple[str, ...], Path]] = []
-        for folder, name in (x for suffix in suffixes for x in self._by_suffix.get(suffix, ())):
-            extension = ''.join(name.partition('.')[1:])
-            if extension not in wanted.get('extension', {extension}):
-                continue
-            entities = folder.entities(name)
-            # what lies with a participant and does not say so is a stray ("Copy of sub-01_...")
-            if _fits(entities, wanted) and ('subject' in entities or not folder.owned):
-                path = folder.path / name
-                found.append((path.parts, path))
+        for suffix in suffixes:
+            for extension, named in self._by_suffix.get(suffix, {}).items():
+                if extensions is not None and extension not in extensions:
+                    continue
+                for folder, name in named:
+                    entities = folder.entities(name)
+                    # what lies with a participant and does not say so is a stray ("Copy of ...")
+                    owned = 'subject' in entities or not folder.owned
+                    if owned and _fits(entities, wanted):
+                        found.append(((*folder.path.parts, name), folder.path / name))
         return [path for _, path in sorted(found)]
 
     @cached_property
-    def _by_suffix(self) -> dict[str | None, list[tuple[Folder, str]]]:
-        found: dict[str | None, list[tuple[Folder, str]]] = {}
+    def _by_suffix(self) -> dict[str | None, dict[str, list[tuple[Folder, str]]]]:
+        """Files by their suffix and extension: names are taken apart of those that are wanted."""
+        found: dict[str | None, dict[str, list[tuple[Folder, str]]]] = {}
         for folder in self.folders:
             for name in folder.names:
-                suffix = name.partition('.')[0].rpartition('_')[2]
+                stem, dot, extension = name.partition('.')
+                suffix = stem.rpartition('_')[2]
                 key = None if '-' in suffix and _PART.match(suffix) else suffix
-                found.setdefault(key, []).append((folder, name))
+                same = found.setdefault(key, {})
+                same.setdefault(dot + extension, []).append((folder, name))
         return found
 
 
@@ -208,42 +211,13 @@ def name_entities(name: str) -> dict[str, str]:
     {'subject': '01', 'run': '02', 'desc': 'preproc', 'suffix': 'bold', 'extension': '.nii.gz'}
     """
     stem, dot, extension = name.partition('.')
-    *parts, suffix = stem.split('_')
     known = entity_names()
-    found: dict[str, str] = {}
-    for part in parts:
-        key, _, label = part.partition('-')
-        if key in known and _LABEL.match(label):
-            found[known[key]] = label
+    found = {known[key]: label for key, label in _PARTS.findall(stem) if key in known}
+    suffix = stem.rpartition('_')[2]
     if _PART.match(suffix) is None:
         found['suffix'] = suffix
-    return {**found, 'extension': dot + extension}
-
-
-@lru_cache(maxsize=1 << 15)
-def _known_entities(name: str) -> Mapping[str, str]:
-    """Take a name apart once: that of events is asked about several times."""
-    return name_entities(name)
-
-
-@cache
-def entity_names() -> Mapping[str, str]:
-    """Return pybids' names of entities by the keys that stand in file names.
-
-    Examples
-    --------
-    >>> entity_names()['sub'], entity_names()['acq']
-    ('subject', 'acquisition')
-    """
-    from bids.layout.models import Config
-
-    names = dict(FURTHER_ENTITIES)
-    for config in ('bids', 'derivatives'):
-        for entity in Config.load(config).entities.values():
-            match = _NAMED.search(entity.pattern or '')
-            if match:
-                names[match[1]] = entity.name
-    return names
+    found['extension'] = dot + extension
+    return found
 
 
 @cache
@@ -268,7 +242,9 @@ def _label(name: str, value: Any) -> str | None:
 
 def _fits(own: Mapping[str, str], wanted: Mapping[str, frozenset[str | None]]) -> bool:
     return all(
-        _label(name, own.get(name)) in labels or (name == 'desc' and _unsaid(own, labels))
+        own.get(name) in labels
+        or _label(name, own.get(name)) in labels
+        or (name == 'desc' and _unsaid(own, labels))
         for name, labels in wanted.items()
     )
 

@@ -175,7 +175,8 @@ class Candidates:
 
         def own(name: str) -> list[Path]:
             groups = self._by_participant[name]
-            return sorted([*groups.get(label, ()), *groups.get('', ())])
+            mine, common = groups.get(label, []), groups.get('', [])
+            return sorted([*mine, *common], key=_parts) if common else mine
 
         return replace(
             self,
@@ -222,7 +223,7 @@ class Candidates:
         sessions, runs = ({'', own.get(key, '')} for key in ('ses', 'run'))
         groups = self._sidecars_by_run.get(derivative, {})
         near = (groups.get((ses, run), ()) for ses in sessions for run in runs)
-        return sorted(path for paths in near for path in paths)
+        return sorted((path for paths in near for path in paths), key=_parts)
 
     @cached_property
     def _by_participant(self) -> dict[str, dict[str, list[Path]]]:
@@ -374,11 +375,16 @@ def _find_confounds(
     return None, name, note if needed else ''
 
 
+def _parts(path: Path) -> tuple[str, ...]:
+    """Return what paths are sorted by, many times faster than paths compare themselves."""
+    return path.parts
+
+
 def _by_entities(paths: Sequence[Path]) -> dict[frozenset[tuple[str, str]], Path]:
     """Return files by all of their entities but ``desc``; of several the first by name."""
     return {
         frozenset((k, v) for k, v in counted(parse_entities(path)).items() if k != 'desc'): path
-        for path in sorted(paths, reverse=True)
+        for path in sorted(paths, key=_parts, reverse=True)
     }
 
 

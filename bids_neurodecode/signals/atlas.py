@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.spaces import WHERE, Space
@@ -233,6 +233,8 @@ def resample_labels(
     DataError
         If an affine cannot be inverted.
     """
+    from scipy import ndimage
+
     source, target = np.asarray(source_affine, float), np.asarray(target_affine, float)
     for affine in (source, target):
         if affine.shape != (4, 4) or abs(np.linalg.det(affine)) < 1e-12:

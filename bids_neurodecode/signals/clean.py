@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, signal
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.typing import RealArray
@@ -220,6 +219,8 @@ def _basis(
         regressors = np.hstack([regressors, confounds])
     if not regressors.shape[1]:
         return None
+    from scipy import linalg, signal
+
     raw = np.linalg.norm(regressors[kept], axis=0)
     regressors = signal.detrend(regressors[kept], axis=0)
     length = np.linalg.norm(regressors, axis=0)

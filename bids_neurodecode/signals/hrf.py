@@ -10,7 +10,6 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from bids_neurodecode.errors import ArgumentsError
 from bids_neurodecode.typing import FloatArray
@@ -80,6 +79,8 @@ def time_to_peak(stimulus_duration: float) -> FloatArray:
 
 
 def _sample(name: str, repetition_time: float, stimulus_duration: float) -> FloatArray:
+    from scipy.interpolate import PchipInterpolator
+
     _check(repetition_time, stimulus_duration)
     fine = _respond(name, stimulus_duration)
     times = np.arange(len(fine)) * STEP

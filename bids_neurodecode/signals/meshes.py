@@ -19,8 +19,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import KDTree
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.fetched import check_fetched
@@ -285,6 +283,8 @@ def within_reach(
     list of numpy.ndarray
         One array of columns a column, itself among them.
     """
+    from scipy.spatial import KDTree
+
     found: list[IndexArray] = [np.empty(0, dtype=np.intp)] * mask.n_voxels
     for part in _parts(mask, tuple(folders), what):
         if part.places is not None:
@@ -335,6 +335,8 @@ def _blocks(
     edges: sparse.csr_array, reach: float, columns: IndexArray
 ) -> Iterator[tuple[int, FloatArray]]:
     """Yield the ways (mm, inf beyond the reach) from some columns, a block of them at a time."""
+    from scipy.sparse.csgraph import dijkstra
+
     step = max(1, _ENTRIES // edges.shape[0])
     for start in range(0, len(columns), step):
         some = columns[start : start + step]

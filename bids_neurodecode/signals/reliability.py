@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, special
+from scipy import sparse
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals.groups import TrialGroups, checked, ratio_of, voxel_blocks
@@ -275,10 +275,11 @@ def normal_scores(values: RealArray) -> npt.NDArray[np.float64]:
 
     Columns that do not vary are 0, columns that are not finite NaN.
     """
+    from scipy.special import ndtri
     from scipy.stats import rankdata
 
     ranks = rankdata(values, axis=0, nan_policy='propagate')
-    scores = special.ndtri(ranks / (len(values) + 1))
+    scores = ndtri(ranks / (len(values) + 1))
     return np.asarray(scores - scores.mean(axis=0))
 
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from bids_neurodecode.config import SelectionSettings
 from bids_neurodecode.errors import DataError
@@ -399,7 +398,9 @@ def _several_sessions(table: pd.DataFrame) -> npt.NDArray[Any] | None:
 
 def _by_test(p: npt.NDArray[np.float64], level: float) -> tuple[BoolArray, float]:
     """Return voxels that pass at a false discovery rate, and the largest p value that does."""
-    passed = stats.false_discovery_control(p) <= level
+    from scipy.stats import false_discovery_control
+
+    passed = false_discovery_control(p) <= level
     return passed, float(p[passed].max()) if passed.any() else 0.0
 
 

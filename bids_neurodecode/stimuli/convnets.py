@@ -21,13 +21,10 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.extras import LAYERS
 from bids_neurodecode.text import one_line
 
 OTHER_WEIGHTS = 'These are not the weights of {name}: {reason}.'
-
-LAYERS = (*(f'stage{number}' for number in range(1, 8)), 'avgpool')
-"""Layers of both families: maps (n, channels, rows, columns) of the stages, coarser and wider one
-after the other, and the mean over places of the last convolution, (n, 1280)."""
 
 
 @dataclass(frozen=True)

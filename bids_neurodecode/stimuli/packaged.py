@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.extras import PACKAGED, packaged_files
+from bids_neurodecode.extras import LAYERS, PACKAGED, packaged_files
 from bids_neurodecode.stimuli.features import check_pairs
 from bids_neurodecode.typing import Float32Array
 
@@ -63,13 +63,11 @@ class ConvNetFeatures:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        from bids_neurodecode.stimuli.convnets import LAYERS
-
         if self.layer not in LAYERS:
             raise ArgumentsError(
                 UNKNOWN_LAYER.format(name=self.name, layer=self.layer, layers=', '.join(LAYERS))
             )
-        read_convnet(self.name)
+        packaged_files(self.name)  # the network is made of them when it is used
 
     @property
     def params(self) -> Mapping[str, Any]:

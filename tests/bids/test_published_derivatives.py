@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_neurodecode.bids import choices, description, masks, pairing, pipelines
-from bids_neurodecode.bids.entities import counted
-from bids_neurodecode.bids.index import entity_names, index_dataset, name_entities
+from bids_neurodecode.bids.entities import counted, entity_names
+from bids_neurodecode.bids.index import index_dataset, name_entities
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.series import read_mask
@@ -91,6 +91,15 @@ def test_leading_zeros_do_not_count(number, n_zeros):
 
 
 # names
+
+
+def test_all_entities_of_pybids_are_known():
+    from bids.layout.models import Config
+
+    theirs = [e for x in ('bids', 'derivatives') for e in Config.load(x).entities.values()]
+    keyed = {entity.name for entity in theirs if '-(' in (entity.pattern or '')}
+    assert len(keyed) > 30
+    assert keyed <= set(entity_names().values())
 
 
 def test_names_are_taken_apart_as_pybids_does():

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import PchipInterpolator
 
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.signals.hrf import STEP, hrf_library
@@ -119,6 +118,8 @@ def trial_responses(
     numpy.ndarray
         Shape (20, n_volumes, n_trials): one design matrix a response of the library.
     """
+    from scipy.interpolate import PchipInterpolator
+
     grid = beta_repetition_time or repetition_time
     fine = hrf_library(STEP, stimulus_duration)
     span = (len(fine) - 1) * STEP
