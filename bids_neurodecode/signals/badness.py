@@ -209,9 +209,19 @@ class RunJudges:
         )
 
     def of(self, centred: Array) -> Array:
-        """Return what betas (n_trials, n_voxels) add to the badness, (n_judges, n_voxels)."""
+        """Return what betas add to the badness.
+
+        Parameters
+        ----------
+        centred
+            Betas without :attr:`centre`, (..., n_trials, n_voxels).
+
+        Returns
+        -------
+        array of shape (..., n_judges, n_voxels)
+        """
         on_partners = self.algebra.xp.stack(
-            [self.algebra.dot(centred, partners) for partners in self._partners]
+            [self.algebra.dot(centred, partners) for partners in self._partners], axis=-2
         )
         squares, sums = self._counts @ centred**2, self._counts @ centred
         spread = squares - 2 * self._offset * sums

@@ -57,7 +57,7 @@ def penalties(
     whole = xp.where(lengths[0] > 0, lengths[0], 1)
     lengths = lengths / whole
     log_grid = algebra.double(np.log1p(grid))
-    return xp.stack([_interpolate(xp, lengths, log_grid, value) for value in fractions])
+    return _interpolate(xp, lengths, log_grid, algebra.double(fractions)[:, None])
 
 
 def fit_scale_offset(betas: Array, target: Array, algebra: Algebra = NUMPY) -> tuple[Array, Array]:
@@ -88,16 +88,14 @@ def fit_scale_offset(betas: Array, target: Array, algebra: Algebra = NUMPY) -> t
     return xp.where(keep, scale, 1.0), xp.where(keep, offset, 0.0)
 
 
-def _interpolate(xp: Any, lengths: Array, log_grid: Array, fraction: float) -> Array:
-    """Return the penalty at which falling lengths (n_grid, n_voxels) reach the fraction."""
-    if fraction >= 1:
-        return xp.zeros_like(lengths[0])
+def _interpolate(xp: Any, lengths: Array, log_grid: Array, fractions: Array) -> Array:
+    """Return the penalties at which falling lengths (n_grid, n_voxels) reach (n_fractions, 1)."""
     # index of the last grid point at least as long: its neighbour brackets the fraction
-    left = (lengths >= fraction).sum(axis=0) - 1
+    left = xp.stack([(lengths >= fraction).sum(axis=0) for fraction in fractions]) - 1
     left = xp.clip(left, 0, len(log_grid) - 2)
     columns = np.arange(lengths.shape[1])
     upper, lower = lengths[left, columns], lengths[left + 1, columns]
     gap = upper - lower
-    share = xp.where(gap > 0, (upper - fraction) / xp.where(gap > 0, gap, 1), 0.0)
+    share = xp.where(gap > 0, (upper - fractions) / xp.where(gap > 0, gap, 1), 0.0)
     log_penalty = log_grid[left] + xp.clip(share, 0, 1) * (log_grid[left + 1] - log_grid[left])
-    return xp.expm1(log_penalty)
+    return xp.where(fractions >= 1, 0.0, xp.expm1(log_penalty))

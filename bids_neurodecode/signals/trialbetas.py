@@ -352,11 +352,15 @@ def judge_fractions(
     share = algebra.single(factor.squares[:, None])
     # one row more takes the centre of the judges off within the same product
     vectors = algebra.single(np.pad(factor.vectors, [(0, 0), (0, 1)], constant_values=-1))
-    shrunk = xp.concatenate([rotated, judges.centre[None]])
+    # several fractions of a narrow block at once: few columns cost as much as many
+    n = max(1, algebra.columns // rotated.shape[1])
+    tiles = xp.stack([xp.concatenate([rotated, judges.centre[None]])] * min(n, len(strengths)))
     scaled = rotated * share
     found = []
-    for strength in strengths:
-        xp.add(share, strength, out=shrunk[:-1])
-        xp.divide(scaled, shrunk[:-1], out=shrunk[:-1])
+    for first in range(0, len(strengths), n):
+        some = strengths[first : first + n, None]
+        shrunk = tiles[: len(some)]
+        xp.add(share, some, out=shrunk[:, :-1])
+        xp.divide(scaled, shrunk[:, :-1], out=shrunk[:, :-1])
         found.append(judges.of(vectors @ shrunk))
-    return to_host(algebra.double(xp.stack(found, axis=1)))
+    return to_host(algebra.double(xp.concatenate(found))).swapaxes(0, 1)
