@@ -37,6 +37,7 @@ from bids_neurodecode.report.style import (
     styled,
     whole_ticks,
 )
+from bids_neurodecode.typing import BoolArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -322,6 +323,31 @@ def no_ceiling(row: pd.Series[Any], *, repeated: bool = False) -> str:
             'from them'
         )
     return f'none without {said_by(row["system"]).ceiling_from}'
+
+
+def rows_with(metrics: pd.DataFrame, **values: object) -> BoolArray:
+    """Return which rows of a metrics table have these values in these columns.
+
+    Tables of a page ask hundreds of times: plain arrays are compared sooner than columns of
+    pandas, and nothing is copied.
+
+    Parameters
+    ----------
+    metrics
+        The metrics table.
+    **values
+        By column.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({'model': ['a', 'a', 'b'], 'metric': ['x', 'y', 'x']})
+    >>> rows_with(table, model='a', metric='x').tolist()
+    [True, False, False]
+    """
+    same = np.ones(len(metrics), dtype=bool)
+    for column, value in values.items():
+        same &= metrics[column].to_numpy(dtype=object) == value
+    return same
 
 
 def write_score(name: str, value: float) -> str:

@@ -437,14 +437,15 @@ def _own_row(group: pd.DataFrame, main: str) -> pd.Series[Any]:
 
 def _first_stage(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.Series[Any] | None:
     """Return the score of the model's own earlier stage that a score was compared with."""
-    found = metrics[
-        (metrics['model'] == row['model'])
-        & (metrics['compared_model'] == row['model'])
-        & (metrics['compared_space'] == row['space'])
-        & (metrics['metric'] == row['metric'])
-        & (metrics['protocol'] == row['protocol'])
-    ]
-    return found.iloc[0] if len(found) else None
+    same = scores.rows_with(
+        metrics,
+        model=row['model'],
+        compared_model=row['model'],
+        compared_space=row['space'],
+        metric=row['metric'],
+        protocol=row['protocol'],
+    )
+    return metrics.iloc[int(same.argmax())] if same.any() else None
 
 
 def _own_cell(row: pd.Series[Any], confidence: float, *, sure: bool) -> Cell:
@@ -469,10 +470,11 @@ def _shown(row: pd.Series[Any], confidence: float, *, sure: bool) -> str:
 
 def _also_worse(metrics: pd.DataFrame, row: pd.Series[Any], confidence: float) -> str:
     """Return ", and worse than X" for the baselines that beat a score above chance."""
-    same = (metrics['compared_model'] == row['model']) & metrics['difference'].notna()
-    same &= metrics['compared_space'] == row['space']
-    for key in ('metric', 'protocol', 'split'):
-        same &= metrics[key] == row[key]
+    kept = {key: row[key] for key in ('metric', 'protocol', 'split')}
+    same = scores.rows_with(
+        metrics, compared_model=row['model'], compared_space=row['space'], **kept
+    )
+    same &= metrics['difference'].notna().to_numpy()
     worse = [
         _column_of(str(other['model']))
         for _, other in metrics[same].iterrows()

@@ -24,6 +24,7 @@ from bids_neurodecode.report.scores import (
     name_with_space,
     of_final_images,
     page_headline,
+    rows_with,
     title_of,
     write_p,
 )
@@ -198,10 +199,8 @@ def verdicts_of(
     confidence
         Coverage of the intervals.
     """
-    same = (metrics['compared_model'] == row['model']) & (metrics['metric'] == row['metric'])
-    same &= metrics['compared_space'] == row['space']
-    for key in ('split', 'protocol'):
-        same &= metrics[key] == row[key]
+    kept = {key: row[key] for key in ('metric', 'split', 'protocol')}
+    same = rows_with(metrics, compared_model=row['model'], compared_space=row['space'], **kept)
     alike = same & metrics['value'].notna()
     found = [score_verdict(row, confidence), *differences(metrics, metrics[alike], confidence)]
     found += [_uncompared(other, row) for _, other in _not_compared(metrics, row).iterrows()]
@@ -515,13 +514,14 @@ def _scores_chance(other: pd.Series[Any]) -> bool:
 
 def _compared_value(metrics: pd.DataFrame, other: pd.Series[Any]) -> float:
     """Return the score of the model that a row was compared with; NaN if it is not there."""
-    own = metrics[
-        (metrics['model'] == other['compared_model'])
-        & (metrics['space'] == other['compared_space'])
-        & (metrics['metric'] == other['metric'])
-        & (metrics['protocol'] == other['protocol'])
-    ]
-    return float(own['value'].iloc[0]) if len(own) else math.nan
+    same = rows_with(
+        metrics,
+        model=other['compared_model'],
+        space=other['compared_space'],
+        metric=other['metric'],
+        protocol=other['protocol'],
+    )
+    return float(metrics['value'].to_numpy()[same.argmax()]) if same.any() else math.nan
 
 
 def _side(low: float, high: float, reference: float, metric: Metric) -> int | None:
