@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -52,26 +53,42 @@ def on_cortex(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> tuple[Space, Flo
     numpy.ndarray
         Shape (2 x 10,242,); NaN where no voxel of the mask is met.
     """
-    from nibabel.cifti2.cifti2_axes import BrainModelAxis
-    from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import vol_to_surf
 
-    files = fetch_surf_fsaverage('fsaverage5')
+    meshes = _surfaces()
     with warnings.catch_warnings():
         # of vertices that meet no voxel of the mask
         warnings.filterwarnings('ignore', 'Mean of empty slice', RuntimeWarning)
         values = [
             vol_to_surf(
-                image, files[f'pial_{side}'], inner_mesh=files[f'white_{side}'], mask_img=mask
+                image, meshes[f'pial_{side}'], inner_mesh=meshes[f'white_{side}'], mask_img=mask
             )
             for side in ('left', 'right')
         ]
+    return _sheet().space, np.asarray(np.concatenate(values), dtype=np.float64).ravel()
+
+
+@functools.cache
+def _surfaces() -> dict[str, Any]:
+    """Return the pial and the white surfaces of fsaverage5, by what nilearn calls them."""
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_mesh
+
+    files = fetch_surf_fsaverage('fsaverage5')
+    names = (f'{kind}_{side}' for kind in ('pial', 'white') for side in ('left', 'right'))
+    return {name: load_surf_mesh(files[name]) for name in names}
+
+
+@functools.cache
+def _sheet() -> Sheet:
+    """Return what can be drawn of fsaverage5."""
+    from nibabel.cifti2.cifti2_axes import BrainModelAxis
+
     left, right = (
         BrainModelAxis.from_surface(np.arange(N_FSAVERAGE5), N_FSAVERAGE5, name)
         for name in HEMISPHERES.values()
     )
-    space = Space(left + right, 'gifti', 'fsaverage5')
-    return space, np.asarray(np.concatenate(values), dtype=np.float64).ravel()
+    return Sheet.of(Space(left + right, 'gifti', 'fsaverage5'))
 
 
 def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image) -> Figure | None:
@@ -87,7 +104,7 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
         Voxels that have values.
     """
     low, high = color_limits(in_mask(image, spec, mask)[2], spec)
-    space, values = on_cortex(image, mask)
+    _, values = on_cortex(image, mask)
     if not np.isfinite(values).any():
         return None
     with figure_style():
@@ -95,7 +112,7 @@ def plot_cortex(image: nib.Nifti1Image, spec: MapSpec, *, mask: nib.Nifti1Image)
         width = WIDTH - 0.95
         box = (0.05, 0.05, width, HEIGHT)
         paint = painter(spec.colormap, low, high)
-        Sheet.of(space).draw_row(figure, spec.scale * values, paint, box)
+        _sheet().draw_row(figure, spec.scale * values, paint, box)
         axis = add_axes(figure, width + 0.15, 0.2, 0.12, HEIGHT - 0.3)
         color_bar(figure, axis, spec.colormap, (low, high), spec.label)
     return figure
