@@ -463,14 +463,10 @@ def _draw_histogram(
         # few values, evenly spread: a bar for each
         edges = sorted({*(distinct - 0.4 * steps), *(distinct + 0.4 * steps)})
     # shares, since few voxels are selected out of many
-    axis.hist(
-        values,
-        bins=edges,
-        weights=np.full(values.size, 100 / values.size),
-        color=GREY,
-        alpha=0.45,
-        label=f'{spec.of} ({values.size})',
-    )
+    counts, _ = np.histogram(values, edges)
+    shares = 100 * counts / values.size
+    name = f'{spec.of} ({values.size})'
+    axis.stairs(shares, edges, fill=True, color=GREY, alpha=0.45, label=name)
     axis.axvline(float(np.median(values)), color=GREY, linewidth=1, linestyle='--')
     if selected is not None and selected.size:
         axis.hist(

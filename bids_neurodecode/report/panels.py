@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.report.style import WIDTH, new_figure
+from bids_neurodecode.report.style import STYLE, WIDTH, new_figure
 from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ class Panel:
     def image(self, values: npt.NDArray[Any], **options: Any) -> AxesImage:
         """Show values or colours; ``options`` are those of ``imshow``."""
         extent = (self.left, self.left + self.width, self.bottom, self.bottom + self.height)
+        # as it is in an SVG, which enlarges it without blur, unless that would be larger
+        fine = values.shape[1] > STYLE['savefig.dpi'] * self.width
+        drawn = 'nearest' if fine else 'none'
         return self.axes.imshow(
-            values, extent=extent, aspect='auto', interpolation='nearest', **options
+            values, extent=extent, aspect='auto', interpolation=drawn, **options
         )
 
     def slice(self, values: RealArray, **options: Any) -> AxesImage:
@@ -57,10 +60,15 @@ class Panel:
         """
         if not inside.any() or inside.all():
             return
+        from contourpy import contour_generator
+        from matplotlib.collections import LineCollection
+
         n_x, n_y = inside.shape
         x = self.left + (np.arange(n_x) + 0.5) * self.width / n_x
         y = self.bottom + (np.arange(n_y) + 0.5) * self.height / n_y
-        self.axes.contour(x, y, inside.T.astype(float), levels=[0.5], colors=color, linewidths=0.6)
+        # what axes.contour draws, without its levels and their colours, which are most of its time
+        lines: Any = contour_generator(x, y, inside.T.astype(float)).lines(0.5)
+        self.axes.add_collection(LineCollection(lines, colors=color, linewidths=0.6))
 
     def title(self, text: str, at: Literal['left', 'center', 'right'], **options: Any) -> None:
         """Write above the image.

@@ -411,29 +411,23 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
     # the split and the voxel set tell apart rows that share a model's name
     telling = [c for c in ('model', 'space', 'split') if c == 'model' or rows[c].nunique() > 1]
     labels = [_label(row, telling[1:]) for _, row in rows.iterrows()]
-    for y, (_, row) in enumerate(rows.iterrows()):
-        baseline = is_baseline(str(row['model']))
-        color = GREY if baseline else BLUE
-        if np.isfinite([row['ci_low'], row['ci_high']]).all():
-            axis.hlines(y, scale * row['ci_low'], scale * row['ci_high'], color=color, lw=1.8)
-        axis.plot(
-            scale * row['value'],
-            y,
-            'o',
-            color=color,
-            markersize=7,
-            markerfacecolor='white' if baseline else color,
-            zorder=4,
-        )
-        if np.isfinite(row['chance']):
-            axis.plot(scale * row['chance'], y, '|', color=RED, markersize=14, mew=2)
-        if np.isfinite(row['ceiling']):
-            axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=5)
+    y, baselines = np.arange(len(rows)), rows['model'].map(is_baseline).to_numpy(dtype=bool)
+    columns = ('value', 'ci_low', 'ci_high', 'chance', 'ceiling')
+    value, low, high, chance, ceiling = scale * rows[[*columns]].to_numpy(dtype=float).T
+    for of, color, face in ((~baselines, BLUE, BLUE), (baselines, GREY, 'white')):
+        sure = of & np.isfinite(low) & np.isfinite(high)
+        axis.hlines(y[sure], low[sure], high[sure], color=color, lw=1.8)
+        dots: dict[str, Any] = {'color': color, 'markersize': 7, 'markerfacecolor': face}
+        axis.plot(value[of], y[of], 'o', zorder=4, **dots)
+    # what is not known is not drawn
+    axis.plot(chance, y, '|', color=RED, markersize=14, mew=2)
+    axis.plot(ceiling, y, 'D', color=ORANGE, markersize=5)
     axis.set_yticks(range(len(rows)), [plain(shorten(label, 44)) for label in labels])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(axis='x')
     better = '' if metric.higher_is_better else ', lower is better'
-    axis.set_title(plain(f'{title}{better}'))
+    # a place that is given is not looked for
+    axis.set_title(plain(f'{title}{better}'), y=1)
     if metric.share and math.isfinite(metric.low) and math.isfinite(metric.high):
         axis.set_xlim(-1, 101)
     else:

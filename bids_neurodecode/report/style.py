@@ -54,6 +54,8 @@ STYLE: dict[str, Any] = {
     'savefig.facecolor': 'white',
     'svg.fonttype': 'path',
     'svg.hashsalt': 'bids_neurodecode',
+    # each image by itself: one that is not interpolated then goes into an SVG as it is
+    'image.composite_image': False,
 }
 
 
@@ -120,11 +122,23 @@ def to_svg(figure: Figure) -> bytes:
 
     buffer = io.BytesIO()
     with figure_style():
+        _place_empty_labels(figure)
         _settle(figure)
         # savefig draws a figure once more for the sake of its layout, which is settled
         figure.set_dpi(STYLE['savefig.dpi'])
         FigureCanvasSVG(figure).print_svg(buffer, metadata={'Date': None, 'Creator': None})
     return buffer.getvalue()
+
+
+def _place_empty_labels(figure: Figure) -> None:
+    """Say where labels without text are.
+
+    Else each layout and the drawing measure all tick labels once more, to place them beside these.
+    """
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():
+                axis.set_label_coords(0.5, 0.5)
 
 
 def _settle(figure: Figure) -> None:

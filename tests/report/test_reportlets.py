@@ -1,5 +1,7 @@
 """Each reportlet draws what it says: the artists hold the numbers that were given."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
@@ -66,9 +68,24 @@ def test_map_shows_the_values_of_the_mask_alone() -> None:
         assert grey.get_extent() == map_of.get_extent()
     wanted = volume[mask > 0].astype(np.float32)
     assert np.sort(shown[np.isfinite(shown)]) == pytest.approx(np.sort(wanted))
-    heights = [patch.get_height() for patch in figure.axes[-1].patches]
-    assert 95 <= sum(heights) <= 100.001
+    (bars,) = figure.axes[-1].patches
+    assert 95 <= sum(bars.get_data().values) <= 100.001
     assert [text.get_text() for text in panels.texts] == ['z = 5 mm', 'z = 10 mm', 'L', 'R']
+
+
+@pytest.mark.parametrize(('across', 'kept'), [(8, True), (600, False)])
+def test_slices_are_enlarged_by_the_viewer_not_by_the_page(across: int, kept: bool) -> None:
+    """A figure holds the voxels of a slice, or, of a finer one, as many pixels as are shown."""
+    shape = (across, 9, 2)
+    mask, values = np.ones(shape), np.random.default_rng(0).normal(50, 5, shape)
+    figure = brain.plot_map(
+        image_of(values), MAPS['tsnr'], mask=image_of(mask), background=image_of(values)
+    )
+    svg = to_svg(figure).decode()
+    pngs = (base64.b64decode(data) for data in re.findall(r'png;base64,\s*([^"]+)"', svg))
+    sizes = [Image.open(io.BytesIO(png)).size for png in pngs]
+    assert (sizes.count((across, 9)) == 4) == kept, 'two backgrounds, two maps'
+    assert max(width for width, _ in sizes[:4]) < 600
 
 
 def test_left_is_left_whatever_the_storage() -> None:
@@ -344,11 +361,14 @@ def metrics_table() -> pd.DataFrame:
 def test_scores_are_dots_beside_chance_and_ceiling() -> None:
     figure = scores.plot_scores(metrics_table())
     first, second = figure.axes
-    dots = [float(line.get_xdata()[0]) for line in first.lines if line.get_marker() == 'o']
-    chance = [float(line.get_xdata()[0]) for line in first.lines if line.get_marker() == '|']
-    assert dots == pytest.approx([80, 40])
-    assert chance == pytest.approx([12.5, 12.5])
-    interval = first.collections[0].get_segments()[0]
+    dots, chance, ceiling = (
+        [tuple(x) for line in first.lines if line.get_marker() == mark for x in line.get_xydata()]
+        for mark in ('o', '|', 'D')
+    )
+    assert dots == pytest.approx(np.array([(80, 0), (40, 1)]))
+    assert chance == pytest.approx(np.array([(12.5, 0), (12.5, 1)]))
+    assert np.isnan(ceiling)[:, 0].all(), 'none is known'
+    (interval,) = (line for drawn in first.collections for line in drawn.get_segments())
     assert interval[:, 0] == pytest.approx([70, 90])
     assert [t.get_text() for t in first.get_yticklabels()] == ['ridge', 'nearest']
     assert second.get_title(loc='left') == 'made up'
