@@ -136,6 +136,24 @@ def facts_of(file: Path) -> os.stat_result | None:
         raise
 
 
+def state_of(*files: Path) -> tuple[tuple[int, ...], ...]:
+    """Return what changes when files do: by it, and their names, caches know what was read.
+
+    Size and time of change alone do not: who copies a file may keep both.
+
+    Returns
+    -------
+    tuple
+        Of each file its number on the disk, size (bytes), and the times (ns) of the last change of
+        its content and of what the disk says of it; empty where one of them is not there.
+    """
+    try:
+        facts = [file.stat() for file in files]
+    except (OSError, ValueError):  # ValueError: a NUL byte in a name
+        return ()
+    return tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in facts)
+
+
 def stand_in(file: Path, facts: os.stat_result | None = None) -> str | None:
     """Say what stands in the place of a file; None where it is the file itself, or nothing.
 

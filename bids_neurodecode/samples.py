@@ -8,6 +8,7 @@ what is fitted never holds the others.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -431,22 +432,31 @@ class Split:
     name: str = ''
 
     def __post_init__(self) -> None:
+        whole: list[str] = []
+        if self.by not in {'time', 'given', 'imagery', 'imagery-unseen'}:
+            whole.append(self.by)
+        if self.by not in {'run', 'session', 'stimulus', 'imagery'}:
+            whole.append('stimulus')
+        if self.by in BY_CONTENT and 'content' in self.table.columns:
+            whole.append('content')
+        coded: dict[str, tuple[IndexArray, list[int]]] = {}
         for number, fold in enumerate(self.folds):
             _check_fold(number, fold, len(self.table))
-            if self.by not in {'time', 'given', 'imagery', 'imagery-unseen'}:
-                self._check_group(number, fold, self.by)
-            if self.by not in {'run', 'session', 'stimulus', 'imagery'}:
-                self._check_group(number, fold, 'stimulus')
-            if self.by in BY_CONTENT and 'content' in self.table.columns:
-                self._check_group(number, fold, 'content')
+            for column in whole:
+                if column not in coded:
+                    _need(self.table, (column,))
+                    coded[column] = _codes(self.table[column])
+                self._check_group(number, fold, column, *coded[column])
 
-    def _check_group(self, number: int, fold: Fold, column: str) -> None:
-        _need(self.table, (column,))
-        _codes(self.table[column])
-        values = self.table[column].to_numpy()
-        seen = set(values[fold.train]) | set(values[fold.validation])
-        shared = sorted(seen & set(values[fold.test]), key=str)
-        if shared:
+    def _check_group(
+        self, number: int, fold: Fold, column: str, codes: IndexArray, first: list[int]
+    ) -> None:
+        seen, tested = np.zeros((2, len(first)), dtype=np.bool_)
+        seen[codes[fold.train]] = seen[codes[fold.validation]] = True
+        tested[codes[fold.test]] = True
+        if (seen & tested).any():
+            values = self.table[column].to_numpy()[first]
+            shared = sorted(values[seen & tested], key=str)
             raise DataError(LEAK.format(fold=number, n=len(shared), group=column, first=shared[0]))
 
     def __iter__(self) -> Iterator[Fold]:
@@ -846,9 +856,10 @@ def _check_fold(number: int, fold: Fold, n_samples: int) -> None:
     every = np.concatenate(list(parts.values()))
     if every.min() < 0 or every.max() >= n_samples:  # -1 would be another name of the last one
         raise DataError(BAD_ROWS.format(fold=number, last=n_samples - 1))
-    names = list(parts)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            shared = np.intersect1d(parts[a], parts[b])
-            if shared.size:
-                raise DataError(OVERLAP.format(fold=number, n=shared.size, a=a, b=b))
+    held = {part: np.zeros(n_samples, dtype=np.bool_) for part in parts}
+    for part, rows in parts.items():
+        held[part][rows] = True
+    for a, b in itertools.combinations(parts, 2):
+        shared = int(np.count_nonzero(held[a] & held[b]))
+        if shared:
+            raise DataError(OVERLAP.format(fold=number, n=shared, a=a, b=b))

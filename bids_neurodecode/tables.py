@@ -6,7 +6,7 @@ import csv
 import functools
 import io
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +194,14 @@ def read_table(file: Path, separator: str = '\t') -> pd.DataFrame:
 
 
 def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
-    """Make a table of rows, of which the first one names the columns; see :func:`read_table`.
+    """Make a table of rows; see :func:`read_table` and :func:`as_columns`."""
+    import pandas as pd
+
+    return pd.DataFrame(as_columns(rows, file), dtype='string')
+
+
+def as_columns(rows: list[list[str]], file: Path) -> dict[str, list[str | None]]:
+    """Return the columns of rows, of which the first one names them; None where one is missing.
 
     Parameters
     ----------
@@ -208,8 +215,6 @@ def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
     InputError
         If a column has no name, or two have one.
     """
-    import pandas as pd
-
     names, seen = rows[0], set[str]()
     for position, name in enumerate(names, 1):
         if not name:
@@ -217,8 +222,11 @@ def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
         if name in seen:
             raise InputError(TWICE.format(file=file, name=name))
         seen.add(name)
-    values = [[None if field in MISSING else field for field in row] for row in rows[1:]]
-    return pd.DataFrame(values, columns=names, dtype='string')
+    columns = zip(*rows[1:], strict=True) if rows[1:] else ((),) * len(names)
+    return {
+        name: [None if field in MISSING else field for field in column]
+        for name, column in zip(names, columns, strict=True)
+    }
 
 
 def to_numbers(table: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.float64]:
@@ -243,15 +251,41 @@ def to_numbers(table: pd.DataFrame, column: str, file: Path) -> npt.NDArray[np.f
     InputError
         For text that is not a number.
     """
+    return as_numbers(table[column].tolist(), table.index, column, file)
+
+
+def as_numbers(
+    texts: Sequence[object], rows: Sequence[int] | pd.Index, column: str, file: Path
+) -> npt.NDArray[np.float64]:
+    """Return what :func:`to_numbers` does of the values of a column in some rows.
+
+    Parameters
+    ----------
+    texts
+        Of the column: what is no text is missing.
+    rows
+        Where each stands in its file, from 0.
+    column, file
+        Named in errors.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows,).
+
+    Raises
+    ------
+    InputError
+        For text that is not a number.
+    """
     import numpy as np
     import pandas as pd
 
     # asked of a list: pandas takes many times as long for the small tables of events
-    texts = table[column].tolist()
     values = np.asarray(pd.to_numeric(np.array(texts, dtype=object), errors='coerce'), np.float64)
     for number in np.flatnonzero(np.isnan(values)).tolist():
         text = texts[number]
         if isinstance(text, str) and text.lower() != 'nan':
-            row = int(table.index[number]) + 2
+            row = int(rows[number]) + 2
             raise InputError(NOT_NUMERIC.format(row=row, file=file, column=column, value=text))
     return values

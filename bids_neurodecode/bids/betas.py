@@ -8,7 +8,7 @@ from pathlib import Path
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.series import Grid, check_grid, open_image, read_header
-from bids_neurodecode.bids.timing import read_table, stimulus_names
+from bids_neurodecode.bids.timing import read_table, read_texts, stimulus_names
 from bids_neurodecode.bids.trials import shown_column
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.spaces import EXTENSIONS, files_of, form_of
@@ -82,7 +82,10 @@ def _check(betas: Path, table_file: Path, run: RunInput) -> None:
     header = read_header(betas)
     check_grid(header.grid, betas, Grid.of(open_image(run.bold)), run.bold)
     table = read_table(table_file)
-    if shown_column(read_table(run.events)) == 'stim_file' or 'trial_type' not in table.columns:
+    if (
+        shown_column(read_texts(run.events).columns) == 'stim_file'
+        or 'trial_type' not in table.columns
+    ):
         stimulus_names(table, table_file)
     if len(table) != header.n_volumes:
         raise InputError(

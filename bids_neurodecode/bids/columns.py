@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from bids_neurodecode.bids.rows import NUMBER
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder, has_extension
-from bids_neurodecode.bids.timing import NO_STIM_FILE
+from bids_neurodecode.bids.timing import NO_STIM_FILE, TextTable
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 
@@ -45,7 +43,7 @@ NOT_NAMES = frozenset({'onset', 'duration', 'sample', 'part', 'protocol', 'film_
 class Columns:
     """The columns of some events, and which of them name files."""
 
-    tables: Mapping[Path, pd.DataFrame]
+    tables: Mapping[Path, TextTable]
     folder: StimulusFolder
 
     @property
@@ -54,7 +52,7 @@ class Columns:
 
     def choose(self) -> tuple[str, str]:
         """Return the column that names what was shown, and a note where it was looked for."""
-        if any('stim_file' in table and table['stim_file'].notna().any() for table in self._each):
+        if any(name is not None for t in self._each for name in t.columns.get('stim_file', ())):
             return 'stim_file', ''
         able = {name: self._files_of(name) for name in self._names}
         named = [x for x, files in able.items() if files and self._like_files(x)]
@@ -92,7 +90,7 @@ class Columns:
         return [x for x in self._names if self._like_files(x) or self._files_of(x)]
 
     @property
-    def _each(self) -> Iterable[pd.DataFrame]:
+    def _each(self) -> Iterable[TextTable]:
         return self.tables.values()
 
     @property
@@ -102,12 +100,8 @@ class Columns:
 
     def _values(self, column: str) -> list[str]:
         """Return the different values of a column, without those that stand for none."""
-        values = (t[column].dropna().unique() for t in self._each if column in t)
-        return list(
-            dict.fromkeys(
-                str(v) for each in values for v in each if v.lower() not in MISSING_WORDS
-            )
-        )
+        values = dict.fromkeys(v for table in self._each for v in table.columns.get(column, ()))
+        return [v for v in values if v is not None and v.lower() not in MISSING_WORDS]
 
     def _like_files(self, column: str) -> bool:
         values = self._values(column)
@@ -125,9 +119,9 @@ class Columns:
         """Return the file that each row of all tables names."""
         files = self._files_of(column)
         return [
-            files.get(str(value), '')
+            files.get(value or '', '')
             for table in self._each
-            for value in (table[column].fillna('') if column in table else [''] * len(table))
+            for value in table.columns.get(column, [None] * len(table))
         ]
 
     def _why_not(self) -> str:

@@ -138,7 +138,7 @@ class ConditionReader(EventsReader):
         """
         file = self.dataset if file is None else file
         rows = self._read(file, entities)
-        table = rows.table
+        table = rows.table.frame()
         for column in ('onset', 'trial_type'):
             if column not in table.columns:
                 raise InputError(NO_COLUMN.format(file=file, column=column))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,13 +173,14 @@ def nearest(target: Path, root: Path, candidates: Iterable[Path]) -> Path | None
         If two are equally near.
     """
     entities = counted_run(target.name)
+    n_above = len(root.parts)
     ranked: dict[tuple[int, int], list[Path]] = {}
     for candidate in candidates:
         own = counted_run(candidate.name)
         if own.items() <= entities.items():
-            relative = candidate.relative_to(root)
-            if _above(entities, relative):
-                ranked.setdefault((len(relative.parts), len(own)), []).append(candidate)
+            folders = candidate.parts[n_above:-1]
+            if _above(entities, folders):
+                ranked.setdefault((len(folders), len(own)), []).append(candidate)
     if not ranked:
         return None
     best = ranked[max(ranked)]
@@ -189,10 +190,10 @@ def nearest(target: Path, root: Path, candidates: Iterable[Path]) -> Path | None
     return best[0]
 
 
-def _above(entities: Mapping[str, str], relative: Path) -> bool:
-    """Whether the folder of a file is one of those on the way to the run's own folder."""
+def _above(entities: Mapping[str, str], folders: Sequence[str]) -> bool:
+    """Whether the folders of a file are those on the way to the run's own folder."""
     way = [f'sub-{entities.get("sub")}']
     if 'ses' in entities:
         way.append(f'ses-{entities["ses"]}')
     way.append('func')
-    return list(relative.parent.parts) == way[: len(relative.parent.parts)]
+    return [*folders] == way[: len(folders)]

@@ -10,7 +10,7 @@ from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.stimuli import FILMS, IMAGES
 from bids_neurodecode.bids.timing import stimuli_of
 from bids_neurodecode.errors import InputError
-from bids_neurodecode.stimuli.tables import is_table
+from bids_neurodecode.stimuli.tables import is_table, suffix_of
 
 PICTURES = '*'
 """Under which the table of all images is kept."""
@@ -78,7 +78,7 @@ def has_own_table(name: str, template: str | None) -> bool:
     """
     if is_table(name):
         return True
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = suffix_of(name)
     by_name = template is not None and '{film}' in template and suffix not in IMAGES
     return by_name or (template is not None and suffix in FILMS)
 

@@ -199,10 +199,10 @@ class Candidates:
         return {name: _by_entities(paths) for name, paths in self.confounds.items()}
 
     @cached_property
-    def _sidecars_by_run(self) -> Mapping[str, Mapping[tuple[str, str], Sequence[Path]]]:
-        """Sidecars by dataset (empty: raw), and by session and run (empty: of all)."""
-        found: dict[str, dict[tuple[str, str], list[Path]]] = {}
-        for name, paths in (*self.sidecars.items(), ('', self.raw_sidecars)):
+    def _by_run(self) -> Mapping[str | None, Mapping[tuple[str, str], Sequence[Path]]]:
+        """Sidecars by dataset (empty: raw) and events (None), by session and run (empty: all)."""
+        found: dict[str | None, dict[tuple[str, str], list[Path]]] = {}
+        for name, paths in (*self.sidecars.items(), ('', self.raw_sidecars), (None, self.events)):
             groups = found.setdefault(name, {})
             for path in paths:
                 own = counted_run(path.name)
@@ -219,9 +219,16 @@ class Candidates:
         derivative
             Name of the dataset; empty for the raw one.
         """
+        return self._near(series, derivative)
+
+    def events_of(self, series: Series) -> Path | None:
+        """Return the events that apply to a series, if any do; errors as :func:`nearest`."""
+        return nearest(series.path, self.bids_dir, self._near(series, None))
+
+    def _near(self, series: Series, kind: str | None) -> list[Path]:
         own = counted_run(series.path.name)
         sessions, runs = ({'', own.get(key, '')} for key in ('ses', 'run'))
-        groups = self._sidecars_by_run.get(derivative, {})
+        groups = self._by_run.get(kind, {})
         near = (groups.get((ses, run), ()) for ses in sessions for run in runs)
         return sorted((path for paths in near for path in paths), key=_parts)
 
@@ -275,7 +282,7 @@ def pair_run(
     confounds, owner, note_on_confounds = _find_confounds(series, files, need_confounds)
     if confounds is not None:
         _check_rows(confounds, bold, header.n_volumes)
-    events = nearest(bold, files.bids_dir, files.events)
+    events = files.events_of(series)
     if events is None and not reader.needs_no_events:
         check_fetched(_raw_folder(series, files.bids_dir) / 'events.tsv')
         raise InputError(NO_EVENTS.format(bold=bold, folder=files.bids_dir))

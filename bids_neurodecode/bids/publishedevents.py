@@ -27,16 +27,16 @@ from bids_neurodecode.bids.timing import (
     NO_STIM_FILE,
     TextTable,
     check_timing,
-    numbers_of,
     read_table,
+    read_texts,
     shown_names,
+    stimulus_name,
     stimulus_names,
-    texts_of,
 )
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.events import EventSettings
-from bids_neurodecode.stimuli.tables import is_table
+from bids_neurodecode.stimuli.tables import is_table, suffix_of
 from bids_neurodecode.typing import BoolArray
 
 NOT_CLEAR = (
@@ -168,7 +168,7 @@ class EventsReader:
         if self.settings.stimulus is None:
             return False
         try:
-            return self._fits(Rows(pd.DataFrame(index=[0]), {'task': task}, self.dataset))
+            return self._fits(Rows(TextTable({}, [0]), {'task': task}, self.dataset))
         except InputError:
             return False
 
@@ -180,7 +180,7 @@ class EventsReader:
             return False
         if any(key in columns for key in keys):
             return True
-        name = replace(rows, table=rows.table.iloc[:1]).fill_in(template).iloc[0]
+        name = replace(rows, table=TextTable({}, [0])).fill_in(template)[0]
         return bool(self.folder.candidates(str(name)))
 
     def choose(self, runs: Mapping[Path, Mapping[str, str]]) -> None:
@@ -270,24 +270,24 @@ class EventsReader:
         """
         if file is None:
             file = self.dataset
-            table = pd.DataFrame({'onset': ['0'], 'duration': [None]}, dtype='string')
+            table = TextTable({'onset': ['0'], 'duration': [None]}, [0])
             rows = Rows(table, entities, file)
         else:
             rows = self._timed(file, entities)
             table = rows.table
         columns = {
-            'onset': texts_of(table['onset']),
+            'onset': table.columns['onset'],
             'duration': self._durations(rows),
             'stim_file': self._files(self._names(rows), rows),
         }
         shown_names(columns['stim_file'], file)
         if 'trial_type' in table.columns:
-            columns['trial_type'] = texts_of(table['trial_type'])
-        shown = TextTable({**columns, **self._parts(rows)}, table.index.tolist())
+            columns['trial_type'] = table.columns['trial_type']
+        shown = TextTable({**columns, **self._parts(rows)}, table.rows)
         shown = self._in_films(shown, rows, length, repetition_time)
-        check_timing(shown, file, length=length, slack=repetition_time)
-        lasting = numbers_of(shown.columns['duration'])
-        self._impulses += int((lasting[_kinds(shown)[1]] == 0).sum())
+        lasting = check_timing(shown, file, length=length, slack=repetition_time)
+        films, pictures = _kinds(shown)
+        self._impulses += int((lasting[pictures[films | pictures]] == 0).sum())
         if file != self.dataset and _same(shown, table):
             return Shown(file, file)
         stem = '_'.join(f'{key}-{value}' for key, value in entities.items())
@@ -323,7 +323,7 @@ class EventsReader:
         return lines
 
     def _read(self, file: Path, entities: Mapping[str, str]) -> Rows:
-        rows, other = Rows(read_table(file), entities, file), self.settings.lookup
+        rows, other = Rows(read_texts(file), entities, file), self.settings.lookup
         if other is None:
             return rows
         if not other.is_absolute() and not other.exists():
@@ -340,12 +340,12 @@ class EventsReader:
         """Return the column that names what was shown in runs of this task, where one does."""
         return self._columns.get(rows.entities.get('task', ''))
 
-    def _names(self, rows: Rows) -> list[str | None]:
+    def _names(self, rows: Rows) -> Sequence[str | None]:
         """Return what each row names, as it is written; None in rows that are left out."""
         if self.settings.stimulus is not None:
-            names = texts_of(rows.fill_in(self.settings.stimulus))
-        elif (column := self._column(rows)) in rows.table.columns:
-            names = texts_of(rows.table[column])
+            names: Sequence[str | None] = rows.fill_in(self.settings.stimulus)
+        elif (column := self._column(rows)) is not None and column in rows.table.columns:
+            names = rows.table.columns[column]
         elif column in {None, 'stim_file'}:
             raise InputError(NO_STIM_FILE.format(file=rows.file, also=''))
         else:
@@ -359,12 +359,12 @@ class EventsReader:
         """Return which rows are left out; those that are ``counted`` are told, each once."""
         excluded = np.zeros(len(rows.table), dtype=bool)
         for key, hits in rows.matching(self.settings.exclude, EXCLUDE).items():
-            values = rows.column(key, EXCLUDE).fillna('n/a')
-            self._excluded.update((key, value) for value in values[hits & counted & ~excluded])
+            told = zip(rows.column(key, EXCLUDE), hits & counted & ~excluded, strict=True)
+            self._excluded.update((key, value or 'n/a') for value, out in told if out)
             excluded |= hits
         return excluded
 
-    def _files(self, names: list[str | None], rows: Rows) -> list[str | None]:
+    def _files(self, names: Sequence[str | None], rows: Rows) -> list[str | None]:
         """Return the file that each row shows, relative to the folder; None where nothing."""
         column = self._column(rows) if self.settings.stimulus is None else None
         published = column == 'stim_file'
@@ -384,16 +384,17 @@ class EventsReader:
         self, name: str, n: int, label: str, file: Path, *, strict: bool, extensions: bool
     ) -> str | None:
         """Return the file of a name; None where the name says that nothing is shown."""
-        pure = PurePosixPath(name)
-        if strict and (pure.is_absolute() or '..' in pure.parts):
-            resolve_stimulus(name, self.folder.path, file)  # says what is wrong with it
-        is_film = pure.suffix.lower() in FILMS
+        if strict and (name.startswith('/') or '..' in name):  # may lead out of the folder
+            pure = PurePosixPath(name)
+            if pure.is_absolute() or '..' in pure.parts:
+                resolve_stimulus(name, self.folder.path, file)  # says what is wrong with it
+        is_film = suffix_of(name) in FILMS
         if has_own_table(name, self.features) or (is_film and not self.needs_films):
             if is_table(name):
                 resolve_stimulus(name, self.folder.path, file)
             elif (known := self.folder.candidates(name)) and len(known) == 1:
                 return known[0]
-            return pure.as_posix()  # known by its features, or not needed
+            return stimulus_name(name)  # known by its features, or not needed
         found = self.folder.find(name, file)
         if found is not None:
             if found != name and has_extension(name):
@@ -402,7 +403,7 @@ class EventsReader:
         if name.lower() in MISSING_WORDS | NOTHING_WORDS:
             self._nothing[f'{label} is {name!r}'] += n
             return None
-        if _looks_like_file(name) or _is_file(self.folder.path / pure):
+        if _looks_like_file(name) or _is_file(self.folder.path / PurePosixPath(name)):
             resolve_stimulus(name, self.folder.path, file)
         if not extensions:
             check_fetched(self.folder.path)
@@ -415,13 +416,12 @@ class EventsReader:
         self._nothing[f'{label} is {name!r}, which is no file while most values are'] += n
         return None
 
-    def _durations(self, rows: Rows) -> list[str | None]:
+    def _durations(self, rows: Rows) -> Sequence[str | None]:
         given, n = self.settings.duration, len(rows.table)
         if given is None:
-            known = 'duration' in rows.table.columns
-            return texts_of(rows.table['duration']) if known else [None] * n
+            return rows.table.columns.get('duration', [None] * n)
         if isinstance(given, str) and not NUMBER.match(given):
-            return texts_of(rows.column(given, 'events.duration'))
+            return rows.column(given, 'events.duration')
         return [f'{float(given):g}'] * n
 
     def _table_of(self, film: str, entities: Mapping[str, str]) -> Path | None:
@@ -429,12 +429,12 @@ class EventsReader:
         found = features_of_films([film], entities, self.folder.path, self.features)
         return found.get(film)
 
-    def _parts(self, rows: Rows) -> dict[str, list[str | None]]:
+    def _parts(self, rows: Rows) -> dict[str, Sequence[str | None]]:
         """Return the part of each row: as the settings say, else as the events do."""
         if self.parts.get('test'):
-            return {'part': texts_of(rows.parts(self.parts))}
+            return {'part': rows.parts(self.parts)}
         given = (name for name in ('part', 'protocol') if name in rows.table.columns)
-        return {name: texts_of(rows.table[name]) for name in given}
+        return {name: rows.table.columns[name] for name in given}
 
     def _in_films(
         self, shown: TextTable, rows: Rows, length: float, repetition_time: float
@@ -442,7 +442,7 @@ class EventsReader:
         """Bring rows that show films to one a presentation; images need a duration."""
         films, pictures = _kinds(shown)
         durations = shown.columns['duration']
-        if pictures.any() and all(durations[i] is None for i in np.flatnonzero(pictures)):
+        if pictures.any() and all(durations[i] is None for i in np.flatnonzero(pictures).tolist()):
             why = 'duration is n/a' if 'duration' in rows.table.columns else 'no column duration'
             raise InputError(NO_DURATIONS.format(file=rows.file, why=why))
         if not films.any() or pictures.any():
@@ -455,14 +455,15 @@ class EventsReader:
             given = 'film_onset'
         column = None
         if isinstance(given, str) and given != 'continue' and not NUMBER.match(given):
-            column = rows.column(given, 'events.film_onset')
+            index = pd.Index(rows.table.rows)
+            column = pd.Series([*rows.column(given, 'events.film_onset')], index, dtype='string')
         presentations, notes = film_rows(
             shown.frame(),
             self.folder.path,
             rows.file,
             length=length,
             repetition_time=repetition_time,
-            starts=column if column is not None else given,
+            starts=given if column is None else column,
             shown_until=self._shown_until,
             tables=lambda film: self._table_of(film, rows.entities),
             table_rate=self.table_rate,
@@ -502,11 +503,10 @@ class EventsReader:
                     )
 
 
-def _names_seen(table: pd.DataFrame) -> bool:
+def _names_seen(table: TextTable) -> bool:
     """Whether ``stim_file`` names anything that is seen."""
-    if 'stim_file' not in table.columns:
-        return False
-    names = [name for name in table['stim_file'].dropna() if name.lower() not in MISSING_WORDS]
+    named = {name for name in table.columns.get('stim_file', ()) if name is not None}
+    names = [name for name in named if name.lower() not in MISSING_WORDS]
     return not all(PurePosixPath(name).suffix.lower() in SOUNDS for name in names)
 
 
@@ -526,20 +526,20 @@ def _kinds(shown: TextTable) -> tuple[BoolArray, BoolArray]:
     """Return which rows show films, and which show images."""
     # a row each time the file is shown: its name is taken apart once
     rows = shown.columns['stim_file']
-    moving = {x for x in set(rows) if x and PurePosixPath(x).suffix.lower() in MOVING}
+    moving = {x for x in set(rows) if x and suffix_of(x) in MOVING}
     films = np.array([x in moving for x in rows], dtype=np.bool_)
     return films, np.array([x is not None for x in rows], dtype=np.bool_) & ~films
 
 
-def _same(shown: TextTable, table: pd.DataFrame) -> bool:
+def _same(shown: TextTable, table: TextTable) -> bool:
     """Whether the published table says what the made one does, wherever something is shown."""
-    if len(shown.rows) != len(table) or not set(shown.columns) <= set(table.columns):
+    if len(shown) != len(table) or not set(shown.columns) <= set(table.columns):
         return False
     rows = [name is not None for name in shown.columns['stim_file']]
-    if [name is not None for name in texts_of(table['stim_file'])] != rows:
+    if [name is not None for name in table.columns['stim_file']] != rows:
         return False
     return all(
-        [x for x, row in zip(texts_of(table[name]), rows, strict=True) if row]
-        == [x for x, row in zip(made, rows, strict=True) if row]
+        made is table.columns[name]
+        or all(a == b for a, b, row in zip(made, table.columns[name], rows, strict=True) if row)
         for name, made in shown.columns.items()
     )

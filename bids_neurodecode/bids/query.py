@@ -26,7 +26,7 @@ from bids_neurodecode.bids.choices import (
 )
 from bids_neurodecode.bids.conditions import ConditionReader, reader_of, shows_conditions
 from bids_neurodecode.bids.description import NOT_THESE, check_raw, find_derivatives
-from bids_neurodecode.bids.entities import natural_key, nearest, run_entities
+from bids_neurodecode.bids.entities import natural_key, run_entities
 from bids_neurodecode.bids.features import film_features, picture_features
 from bids_neurodecode.bids.filters import query_of
 from bids_neurodecode.bids.index import FileIndex
@@ -322,7 +322,7 @@ def _participant(
     check_once(series)
     files = files.of(label)
     need = request.betas_from is None
-    nearby = {s: nearest(s.path, request.bids_dir, files.events) for s in series}
+    nearby = {s: files.events_of(s) for s in series}
     events = {file: s.entities for s, file in nearby.items() if file is not None}
     reader = reader_of(request.reader(), events, request.conditions, request.system)
     reader.choose(events)

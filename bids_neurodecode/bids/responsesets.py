@@ -104,7 +104,7 @@ def read_responses(source: Path, side: Side) -> ResponseSet:
     if not table_file.is_file():
         raise InputError(NO_TABLE.format(file=file, table=table_file.name))
     table = read_table(table_file)
-    column = shown_column(table)
+    column = shown_column(table.columns)
     if column not in table:
         raise InputError(NO_NAMES.format(table=table_file, file=file))
     names = table['trial_type'] if column == 'trial_type' else stimulus_names(table, table_file)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from bids_neurodecode import tables
+from bids_neurodecode.bids.timing import TextTable
 from bids_neurodecode.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ class Rows:
     Parameters
     ----------
     table
-        Events, every value text.
+        Events.
     entities
         Of the run, by their short keys.
     file
         Named in errors.
     """
 
-    table: pd.DataFrame
+    table: TextTable
     entities: Mapping[str, str]
     file: Path
 
@@ -85,7 +85,7 @@ class Rows:
         """What can be asked for: columns and entities, these under their long names too."""
         return [*self.table.columns, *self.entities, *LONG_NAMES]
 
-    def column(self, key: str, setting: str) -> pd.Series[str]:
+    def column(self, key: str, setting: str) -> Sequence[str | None]:
         """Return a column of the events, or an entity of the run for every row.
 
         Parameters
@@ -101,7 +101,7 @@ class Rows:
             If it is neither.
         """
         if key in self.table.columns:
-            return self.table[key]
+            return self.table.columns[key]
         name = LONG_NAMES.get(key, key)
         if name not in self.entities:
             raise InputError(
@@ -113,7 +113,7 @@ class Rows:
                     entities=', '.join(self.entities),
                 )
             )
-        return pd.Series(self.entities[name], index=self.table.index, dtype='string')
+        return [self.entities[name]] * len(self.table)
 
     def matching(
         self, wanted: Mapping[str, Sequence[str]], setting: str
@@ -134,12 +134,12 @@ class Rows:
         """
         found = {}
         for key, values in wanted.items():
-            column = self.column(key, setting).fillna('n/a')
-            hits = {x: any(same_value(x, value) for value in values) for x in column.unique()}
-            found[key] = column.map(hits).to_numpy(dtype=bool)
+            column = self.column(key, setting)
+            hits = {x: any(same_value(x or 'n/a', value) for value in values) for x in set(column)}
+            found[key] = np.array([hits[x] for x in column], dtype=np.bool_)
         return found
 
-    def parts(self, parts: Mapping[str, Mapping[str, Sequence[str]]]) -> pd.Series[str]:
+    def parts(self, parts: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str | None]:
         """Return the part of each row: of those whose every key has one of its values.
 
         Parameters
@@ -150,8 +150,8 @@ class Rows:
 
         Returns
         -------
-        pandas.Series
-            Missing where a row is of no part.
+        list
+            None where a row is of no part.
 
         Raises
         ------
@@ -169,19 +169,19 @@ class Rows:
         for a, b in itertools.combinations(rows, 2):
             both = np.flatnonzero(rows[a] & rows[b])
             if both.size:
-                row = int(self.table.index[int(both[0])]) + 2
+                row = self.table.rows[int(both[0])] + 2
                 raise InputError(BOTH_PARTS.format(row=row, file=self.file, a=a, b=b))
         rest = None if 'train' in rows else 'train'
-        found = pd.Series(rest, index=self.table.index, dtype='string')
+        found = np.full(len(self.table), rest, dtype=object)
         found[imagined] = None
         for part, hits in rows.items():
             if (imagined & hits).any():
-                row = int(self.table.index[int(np.flatnonzero(imagined & hits)[0])]) + 2
+                row = self.table.rows[int(np.flatnonzero(imagined & hits)[0])] + 2
                 raise InputError(IMAGINED_TRAINED.format(row=row, file=self.file, part=part))
             found[hits] = part
-        return found
+        return list(found)
 
-    def fill_in(self, template: str) -> pd.Series[str]:
+    def fill_in(self, template: str) -> list[str | None]:
         """Fill a template in for every row.
 
         Parameters
@@ -192,8 +192,8 @@ class Rows:
 
         Returns
         -------
-        pandas.Series
-            Text; missing where one of the columns is.
+        list
+            Text; None where one of the columns is missing.
 
         Raises
         ------
@@ -208,13 +208,14 @@ class Rows:
         }
         names: list[str | None] = []
         for row in range(len(self.table)):
-            values = {name: column.iloc[row] for name, column in columns.items()}
-            if any(pd.isna(value) for value in values.values()):
+            given = {name: column[row] for name, column in columns.items()}
+            values = {name: value for name, value in given.items() if value is not None}
+            if len(values) < len(given):
                 names.append(None)
                 continue
-            at = int(self.table.index[row]) + 2
+            at = self.table.rows[row] + 2
             names.append(''.join(_pieces(template, values, known, at, self.file)))
-        return pd.Series(names, index=self.table.index, dtype='string')
+        return names
 
     def look_up(self, other: Path) -> Rows:
         """Add the columns of another table, matched by the columns and entities that both have.
@@ -234,13 +235,12 @@ class Rows:
         InputError
             If they share nothing, or two rows of the other table fit one row of the events.
         """
-        rows = tables.read_table(other, ',' if other.suffix.lower() == '.csv' else '\t')
-        named = {LONG_NAMES.get(x, x) for x in rows.columns} & set(self.entities)
-        shared = [
-            x for x in rows.columns if x in self.table.columns or LONG_NAMES.get(x, x) in named
-        ]
+        separator = ',' if other.suffix.lower() == '.csv' else '\t'
+        rows = tables.as_columns(tables.read_rows(other, separator), other)
+        named = {LONG_NAMES.get(x, x) for x in rows} & set(self.entities)
+        shared = [x for x in rows if x in self.table.columns or LONG_NAMES.get(x, x) in named]
         if not shared:
-            columns = ', '.join(rows.columns)
+            columns = ', '.join(rows)
             raise InputError(NO_SHARED.format(table=other, file=self.file, columns=columns))
         of: dict[tuple[str, ...], int] = {}
         for number, key in enumerate(_keys([rows[x] for x in shared])):
@@ -250,12 +250,12 @@ class Rows:
             of[key] = number
         mine = [self.column(x, 'events.lookup') for x in shared]
         where = [of.get(key, -1) for key in _keys(mine)]
-        added = {}
-        for name in rows.columns:
-            if name not in shared:
-                values = [None if pd.isna(value) else str(value) for value in rows[name]]
-                added[name] = [values[i] if i >= 0 else None for i in where]
-        found = self.table.assign(**pd.DataFrame(added, index=self.table.index, dtype='string'))
+        added = {
+            name: [values[i] if i >= 0 else None for i in where]
+            for name, values in rows.items()
+            if name not in shared
+        }
+        found = TextTable({**self.table.columns, **added}, self.table.rows)
         return replace(self, table=found)
 
 
@@ -375,10 +375,10 @@ def _whole(value: str) -> int:
     return int(number)
 
 
-def _keys(columns: Sequence[pd.Series[str]]) -> Iterator[tuple[str, ...]]:
+def _keys(columns: Sequence[Sequence[str | None]]) -> Iterator[tuple[str, ...]]:
     """Yield what rows are matched by; 1.0 and 01 are the number 1."""
     yield from zip(
-        *([_plain(value) for value in column.fillna('n/a')] for column in columns), strict=True
+        *([_plain(value or 'n/a') for value in column] for column in columns), strict=True
     )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
-from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.headers import open_volume
+from bids_neurodecode.fetched import check_fetched, state_of
+from bids_neurodecode.headers import Volume, open_volume
 from bids_neurodecode.spaces import (
     Space,
     check_header,
@@ -61,6 +61,8 @@ CONSTANT = '{file} does not vary over time in the whole mask. Regenerate the fil
 ALL_ZERO = '{file} is zero in the whole mask{where}. Regenerate the file.'
 
 CHUNK = 1 << 22
+TOGETHER = 1 << 20
+"""Bytes of small volumes that are checked at once."""
 LARGEST = float(np.finfo(np.float32).max)
 """Responses are held in single precision."""
 WHAT = {
@@ -199,16 +201,7 @@ def read_header(file: Path) -> Header:
         If it is not one.
     """
     check_fetched(file)
-    return _read_header(file, _state(file))
-
-
-def _state(file: Path) -> tuple[tuple[int, ...], ...]:
-    """Return what changes when a file does, or that of the other hemisphere; () if one is gone."""
-    try:
-        facts = [each.stat() for each in files_of(file)]
-    except OSError:
-        return ()
-    return tuple((s.st_mtime_ns, s.st_ctime_ns, s.st_size, s.st_ino) for s in facts)
+    return _read_header(file, state_of(*files_of(file)))
 
 
 @lru_cache(maxsize=1 << 14)
@@ -238,35 +231,61 @@ def read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
         If it is not three-dimensional, cannot be read, is empty or holds infinite values.
     """
     check_fetched(file)
-    packed, grid = _packed_mask(file, _state(file))
+    packed, grid, _ = _packed_mask(file, state_of(*files_of(file)))
     n = int(np.prod(grid.shape))
     return np.unpackbits(packed, count=n).view(np.bool_).reshape(grid.shape), grid
+
+
+def behind_mask(file: Path) -> int:
+    """Return what :func:`bytes_behind` does of a mask, which may have been read before."""
+    _, _, n_behind = _packed_mask(file, state_of(*files_of(file)))
+    return bytes_behind(file) if n_behind is None else n_behind
 
 
 @lru_cache(maxsize=128)
 def _packed_mask(
     file: Path, _changed: tuple[tuple[int, ...], ...]
-) -> tuple[npt.NDArray[np.uint8], Grid]:
+) -> tuple[npt.NDArray[np.uint8], Grid, int | None]:
     """Read a mask once, and again when its file changes: several checks of a run ask for it."""
-    inside, grid = _read_mask(file)
-    return np.packbits(inside), grid
+    inside, grid, n_behind = _read_mask(file)
+    return np.packbits(inside), grid, n_behind
 
 
-def _read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid]:
+def _read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid, int | None]:
     image = look_at(file)
     if len(image.shape) != 3:
         raise InputError(NOT_3D.format(file=file, shape=tuple(image.shape)))
     check_real(image, file)
-    try:
-        values = np.asarray(image.dataobj)
-    except image_damage() as error:
-        reason = one_line(error)
-        raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    values, n_behind = _plain_values(image, file)
+    if values is None:
+        try:
+            values = np.asarray(image.dataobj)
+        except image_damage() as error:
+            reason = one_line(error)
+            raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     check_no_infinity(values, file)
     inside = values > 0
     if not inside.any():
         raise InputError(EMPTY_MASK.format(file=file))
-    return inside, Grid.of(image)
+    return inside, Grid.of(image), n_behind
+
+
+def _plain_values(image: Any, file: Path) -> tuple[npt.NDArray[Any] | None, int | None]:
+    """Return the values of a volume without scaling, and the bytes behind them, read in one go.
+
+    None for what is damaged, or no such volume: nibabel has to look at it, which opens it anew.
+    """
+    if not isinstance(image, Volume) or (image.dataobj.slope, image.dataobj.inter) != (1, 0):
+        return None, None
+    dtype, values = image.dataobj.dtype, None
+    try:
+        with _open(file) as stream:
+            stream.read(int(image.dataobj.offset))
+            data = stream.read(int(np.prod(image.shape)) * dtype.itemsize)
+            values = np.frombuffer(data, dtype).reshape(image.shape, order='F')
+            return values, _rest(stream)
+    except (OSError, EOFError, ValueError, zlib.error):
+        return values, None
 
 
 def check_no_infinity(values: npt.NDArray[Any], file: Path) -> None:
@@ -327,8 +346,8 @@ class Values:
 def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
     """Read a series once, volume by volume, and check what is inside the mask.
 
-    Memory stays at one volume. Compressed files are read to their end, so that a damaged tail is
-    found too.
+    Memory stays at one volume, or a megabyte of small ones. Compressed files are read to their
+    end, so that a damaged tail is found too.
 
     Parameters
     ----------
@@ -355,6 +374,7 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
     n_volumes = image.shape[3]
     size = int(np.prod(image.shape[:3]))
     voxels = np.flatnonzero(inside.ravel(order='F'))
+    step = max(1, TOGETHER // (size * dtype.itemsize))
     zero = np.zeros(n_volumes, dtype=bool)
     n_bad, first_bad = 0, 0
     slope, intercept = image.dataobj.slope, image.dataobj.inter
@@ -362,17 +382,19 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
     try:
         with _open(file) as stream:
             _skip(stream, int(image.dataobj.offset), file)
-            for volume in range(n_volumes):
-                data = _read(stream, size * dtype.itemsize, file, volume, n_volumes)
-                values = np.frombuffer(data, dtype)[voxels]
-                zero[volume] = not values.any()
+            for start in range(0, n_volumes, step):
+                n = min(step, n_volumes - start)
+                data = _read(stream, n, size * dtype.itemsize, file, start, n_volumes)
+                values = np.frombuffer(data, dtype).reshape(n, size)[:, voxels]
+                zero[start : start + n] = ~values.any(axis=1)
                 measured = values * np.float64(slope) + intercept
-                bad = values.size - int(np.count_nonzero(np.abs(measured) <= LARGEST))
-                first_bad = volume if bad and not n_bad else first_bad
-                n_bad += bad
-                if not bad:
-                    sums += measured
-                    squares += measured**2
+                bad = len(voxels) - np.count_nonzero(np.abs(measured) <= LARGEST, axis=1)
+                if bad.any() and not n_bad:
+                    first_bad = start + int(np.flatnonzero(bad)[0])
+                n_bad += int(bad.sum())
+                if not bad.any():  # else it is refused
+                    sums += measured.sum(axis=0)
+                    squares += (measured**2).sum(axis=0)
             n_behind = _rest(stream)
     except (OSError, EOFError, zlib.error) as error:
         reason = one_line(error)
@@ -500,7 +522,7 @@ def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]
         with _open(file) as stream:
             _skip(stream, int(image.dataobj.offset), file)
             for volume in range(shape[3] if n is None else min(n, shape[3])):
-                data = _read(stream, size, file, volume, shape[3])
+                data = _read(stream, 1, size, file, volume, shape[3])
                 yield np.frombuffer(data, dtype).reshape(shape[:3], order='F')
     except (OSError, EOFError, zlib.error) as error:
         reason = one_line(error)
@@ -519,10 +541,17 @@ def _skip(stream: IO[bytes] | gzip.GzipFile, n_bytes: int, file: Path) -> None:
 
 
 def _read(
-    stream: IO[bytes] | gzip.GzipFile, n_bytes: int, file: Path, volume: int, n_volumes: int
+    stream: IO[bytes] | gzip.GzipFile,
+    n: int,
+    n_bytes: int,
+    file: Path,
+    start: int,
+    n_volumes: int,
 ) -> bytes:
-    data = stream.read(n_bytes)
-    if len(data) < n_bytes:
+    """Read ``n`` volumes of ``n_bytes`` from a number on."""
+    data = stream.read(n * n_bytes)
+    if len(data) < n * n_bytes:
+        volume = start + len(data) // n_bytes
         reason = f'it ends in volume {volume} of {n_volumes}'
         raise InputError(TRUNCATED.format(file=file, reason=reason))
     return data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from bids_neurodecode.bids.records import Paradigm
@@ -11,6 +10,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli import films, images
 from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
+from bids_neurodecode.stimuli.tables import suffix_of
 from bids_neurodecode.text import one_line
 
 IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
@@ -128,17 +128,10 @@ def check_image(file: Path, events: Path) -> None:
     """
     check_fetched(file)
     try:
-        state = file.stat()
-        _check_once(file, state.st_mtime_ns, state.st_size)
+        images.check_image(file)
     except images.DAMAGE as error:
         reason = one_line(error)
         raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
-
-
-@lru_cache(maxsize=1 << 17)
-def _check_once(file: Path, _changed: int, _size: int) -> None:
-    """Read an image that several participants saw to its end once (until it changes)."""
-    images.check_image(file)
 
 
 def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
@@ -163,7 +156,7 @@ def paradigm_of(names: Iterable[str], task: str) -> Paradigm:
     """
     kinds: dict[bool, str] = {}
     for name in sorted(names):
-        kinds.setdefault(PurePosixPath(name).suffix.lower() in MOVING, name)
+        kinds.setdefault(suffix_of(name) in MOVING, name)
     if len(kinds) > 1:
         raise InputError(MIXED.format(task=task, image=kinds[False], film=kinds[True]))
     return 'movie' if True in kinds else 'images'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,7 @@ import pandas as pd
 
 from bids_neurodecode import tables
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import state_of
 
 NO_COLUMN = (
     'The events {file} lack the column {column!r}. Add it, as BIDS asks (in lower case, fields '
@@ -70,27 +71,24 @@ def read_table(file: Path) -> pd.DataFrame:
         If it was not fetched or cannot be read; see
         :func:`bids_neurodecode.tables.read_table`.
     """
-    return _known_table(file).copy()
+    return read_texts(file).frame()
 
 
-def _known_table(file: Path) -> pd.DataFrame:
-    """Return a table that is parsed once, and again when its file changes: many checks ask."""
-    try:
-        state = file.stat()
-    except OSError:
-        return _read_table(file, 0, 0)
-    return _read_table(file, state.st_mtime_ns, state.st_size)
+def read_texts(file: Path) -> TextTable:
+    """Read a BIDS table, as :func:`read_table` does, once: many checks ask for it."""
+    return _read_texts(file, state_of(file))
 
 
 @lru_cache(maxsize=1024)
-def _read_table(file: Path, _changed: int, _size: int) -> pd.DataFrame:
-    table = tables.as_table(_readable(tables.read_rows(file)), file)
-    if 'stim_file' in table.columns:
-        names = texts_of(table['stim_file'])
-        known = {name: stimulus_name(name) for name in set(names) if name is not None}
-        if any(name != short for name, short in known.items()):
-            table['stim_file'] = table['stim_file'].map(known, na_action='ignore')
-    return table
+def _read_texts(file: Path, _state: tuple[tuple[int, ...], ...]) -> TextTable:
+    """Read a table once, and again when its file changes."""
+    rows = _readable(tables.read_rows(file))
+    columns = tables.as_columns(rows, file)
+    if 'stim_file' in columns:
+        names = columns['stim_file']
+        known = {name: name and stimulus_name(name) for name in set(names)}
+        columns['stim_file'] = [known[name] for name in names]
+    return TextTable(columns, range(len(rows) - 1))
 
 
 def _readable(rows: list[list[str]]) -> list[list[str]]:
@@ -136,9 +134,12 @@ def texts_of(column: pd.Series[str]) -> list[str | None]:
 class TextTable:
     """Columns of a table of events as lists, which are many times faster than small tables."""
 
-    columns: dict[str, list[str | None]]
-    rows: list[int]
+    columns: Mapping[str, Sequence[str | None]]
+    rows: Sequence[int]
     """Where each row stands in its file, from 0."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> TextTable:
@@ -148,7 +149,7 @@ class TextTable:
 
     def frame(self) -> pd.DataFrame:
         """Return the table of these columns."""
-        return pd.DataFrame(self.columns, index=self.rows, dtype='string')
+        return pd.DataFrame({**self.columns}, index=pd.Index(self.rows), dtype='string')
 
 
 def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
@@ -166,14 +167,18 @@ def stimulus_names(table: pd.DataFrame, file: Path) -> list[str]:
     InputError
         If there is no such column, or no such row.
     """
+    return _stimulus_names(TextTable.of(table), file)
+
+
+def _stimulus_names(table: TextTable, file: Path) -> list[str]:
     if 'stim_file' not in table.columns:
         raise InputError(NO_STIM_FILE.format(file=file, also=''))
-    return shown_names(texts_of(table['stim_file']), file)
+    return shown_names(table.columns['stim_file'], file)
 
 
 def stimuli_of(file: Path) -> list[str]:
     """Return what :func:`stimulus_names` does of the events in a file."""
-    return stimulus_names(_known_table(file), file)
+    return _stimulus_names(read_texts(file), file)
 
 
 def count_stimuli(file: Path) -> int:
@@ -204,7 +209,9 @@ def shown_names(texts: Sequence[str | None], file: Path) -> list[str]:
     return names
 
 
-def check_timing(table: TextTable, file: Path, *, length: float, slack: float) -> None:
+def check_timing(
+    table: TextTable, file: Path, *, length: float, slack: float
+) -> npt.NDArray[np.float64]:
     """Check the rows that show a stimulus against the run.
 
     Parameters
@@ -217,6 +224,11 @@ def check_timing(table: TextTable, file: Path, *, length: float, slack: float) -
         Length of the run (s).
     slack
         How much later than the run the last stimulus may end (s).
+
+    Returns
+    -------
+    numpy.ndarray
+        How long each of these rows lasts (s), (n_shown,).
 
     Raises
     ------
@@ -248,6 +260,7 @@ def check_timing(table: TextTable, file: Path, *, length: float, slack: float) -
             raise InputError(
                 OVERLAP.format(first=rows[a], second=rows[b], file=file, end=end, onset=onset[b])
             )
+    return duration
 
 
 def _numbers(
@@ -265,7 +278,7 @@ def _numbers(
     return values
 
 
-def numbers_of(texts: list[str | None]) -> npt.NDArray[np.float64]:
+def numbers_of(texts: Sequence[str | None]) -> npt.NDArray[np.float64]:
     """Return texts as numbers, (n,): NaN where they are missing or none.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +12,10 @@ import pandas as pd
 
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.bids.rows import Rows, parts_of
-from bids_neurodecode.bids.timing import read_table, texts_of
+from bids_neurodecode.bids.timing import TextTable, read_table, read_texts
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.stimuli import films
-from bids_neurodecode.tables import to_numbers
+from bids_neurodecode.tables import as_numbers, to_numbers
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import SplitSettings
@@ -59,36 +59,35 @@ def shown_rows(file: Path) -> pd.DataFrame:
     InputError
         If the table cannot be read, or an onset or a duration is not a number.
     """
-    events = read_table(file)
+    events = read_texts(file)
     rows, times = _in_order(events, file)
-    return events.iloc[rows].assign(**times)
+    return events.frame().iloc[rows].assign(**times)
 
 
 def _in_order(
-    events: pd.DataFrame, file: Path
+    events: TextTable, file: Path
 ) -> tuple[npt.NDArray[np.intp], dict[str, npt.NDArray[np.float64]]]:
     """Return which rows show a stimulus, in chronological order, and their times (s)."""
-    column = shown_column(events)
-    names = texts_of(events[column]) if column in events.columns else []
+    names = events.columns.get(shown_column(events.columns), ())
     shown = np.array([row for row, name in enumerate(names) if name is not None], dtype=np.intp)
     if not shown.size:
         raise DataError(NO_TRIALS.format(file=file))
     # rows that show nothing may hold anything: they are not sorted with the others
     wanted = ('onset', 'duration', *({'film_onset'} & set(events.columns)))
-    rows = events.iloc[shown]
-    times = {name: to_numbers(rows, name, file) for name in wanted}
+    where = [events.rows[row] for row in shown]
+    times = {name: as_numbers(_at(events, name, shown), where, name, file) for name in wanted}
     order = np.argsort(times['onset'], kind='stable')
     return shown[order], {name: values[order] for name, values in times.items()}
 
 
-def shown_column(events: pd.DataFrame) -> str:
+def shown_column(columns: Collection[str]) -> str:
     """Return the column that says what a row shows: a stimulus, else a condition."""
-    return 'stim_file' if 'stim_file' in events.columns else 'trial_type'
+    return 'stim_file' if 'stim_file' in columns else 'trial_type'
 
 
-def _at(events: pd.DataFrame, column: str, rows: npt.NDArray[np.intp]) -> list[Any]:
+def _at(events: TextTable, column: str, rows: npt.NDArray[np.intp]) -> list[str | None]:
     """Return the values of a column in some rows."""
-    values = events[column].tolist()
+    values = events.columns[column]
     return [values[row] for row in rows]
 
 
@@ -117,10 +116,10 @@ def trials_table(runs: Sequence[RunInput]) -> pd.DataFrame:
     # gathered in lists: a table of each run would take longer than all else that is done with it
     parts: list[dict[str, list[Any]]] = []
     for number, run in enumerate(runs):
-        events = read_table(run.events)
+        events = read_texts(run.events)
         rows, times = _in_order(events, run.events)
         n = len(rows)
-        stimulus = _at(events, shown_column(events), rows)
+        stimulus = _at(events, shown_column(events.columns), rows)
         kinds = _at(events, 'trial_type', rows) if 'trial_type' in events.columns else stimulus
         given = {x: _at(events, x, rows) for x in ('part', 'protocol') if x in events.columns}
         parts.append(
@@ -185,7 +184,8 @@ def precomputed_trials(
         lacks = ', '.join(missing) or 'a stim_file in every row'
         raise DataError(BAD_BETAS_TABLE.format(file=table_file, lacks=lacks))
     if split is not None and split.test:
-        given = given.assign(part=Rows(given, {}, table_file).parts(parts_of(split)))
+        parts = Rows(TextTable.of(given), {}, table_file).parts(parts_of(split))
+        given = given.assign(part=pd.Series(parts, index=given.index, dtype='string'))
         given = given.drop(columns='protocol', errors='ignore')
     label = _run_labels(given)
     stimulus = given['stim_file'].astype(str)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_neurodecode.bids.records import SHOWN, ParticipantInput, RunInput
-from bids_neurodecode.bids.series import bytes_behind, check_values, read_mask
+from bids_neurodecode.bids.series import behind_mask, check_values, read_mask
 from bids_neurodecode.bids.splitfile import add_parts
 from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.bids.trials import (
@@ -401,7 +401,7 @@ def check_run_values(run: RunInput, *, percent: bool = False) -> tuple[str, ...]
     values = check_values(run.bold, inside)
     if percent and values.centred > 0.5:
         raise InputError(CENTRED.format(file=run.bold, share=values.centred))
-    behind = {run.bold: values.n_behind, run.mask: bytes_behind(run.mask)}
+    behind = {run.bold: values.n_behind, run.mask: behind_mask(run.mask)}
     return tuple(
         BEHIND.format(label=run.entities['sub'], n=n, file=file) for file, n in behind.items() if n
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -350,6 +351,18 @@ class FeatureTable:
         return {band: np.ascontiguousarray(values[:, numbers]) for band, numbers in found.items()}
 
 
+@lru_cache(maxsize=1 << 16)
+def suffix_of(name: str) -> str:
+    """Return the extension of a stimulus in lower case: its name comes in many rows and runs.
+
+    Examples
+    --------
+    >>> suffix_of('faces/C.PNG'), suffix_of('rest')
+    ('.png', '')
+    """
+    return PurePosixPath(name).suffix.lower()
+
+
 def is_table(name: str | Path) -> bool:
     """Tell from its name whether a stimulus is a table of features.
 
@@ -358,7 +371,7 @@ def is_table(name: str | Path) -> bool:
     >>> is_table('features/part-1.tsv'), is_table('part-1.mp4')
     (True, False)
     """
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return suffix_of(str(name)) in SUFFIXES
 
 
 def some(names: Sequence[str]) -> str:

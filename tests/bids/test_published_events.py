@@ -21,7 +21,7 @@ from bids_neurodecode.bids.request import Request
 from bids_neurodecode.bids.rows import Rows, same_value
 from bids_neurodecode.bids.stimuli import MISSING
 from bids_neurodecode.bids.stimulusfolder import StimulusFolder
-from bids_neurodecode.bids.timing import NO_COLUMN, NO_STIM_FILE, read_table
+from bids_neurodecode.bids.timing import NO_COLUMN, NO_STIM_FILE, TextTable, read_table
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
@@ -354,7 +354,7 @@ EVENTS = pd.DataFrame(
     ],
 )
 def test_templates(template, expected):
-    filled = Rows(EVENTS, RUN, Path('e.tsv')).fill_in(template)
+    filled = Rows(TextTable.of(EVENTS), RUN, Path('e.tsv')).fill_in(template)
     assert [None if pd.isna(name) else name for name in filled] == expected
 
 
@@ -371,7 +371,7 @@ def test_templates(template, expected):
 def test_templates_that_cannot_be_filled_in(template, message):
     start = message.split('{')[0]
     with pytest.raises(InputError, match=r'events\.stimulus') as error:
-        Rows(EVENTS, RUN, Path('e.tsv')).fill_in(template)
+        Rows(TextTable.of(EVENTS), RUN, Path('e.tsv')).fill_in(template)
     assert str(error.value).startswith(start)
 
 
@@ -638,7 +638,7 @@ def test_a_part_without_samples_is_refused_and_no_other_split_taken():
 @given(st.lists(st.sampled_from(['exp', 'test', '1.0', '01', None]), min_size=1))
 def test_matching_is_by_value(values):
     table = pd.DataFrame({'x': pd.Series(values, dtype='string')})
-    hits = Rows(table, {}, Path('e')).matching({'x': ['test', '1', 'n/a']}, 's')['x']
+    hits = Rows(TextTable.of(table), {}, Path('e')).matching({'x': ['test', '1', 'n/a']}, 's')['x']
     expected = [value != 'exp' for value in values]
     np.testing.assert_array_equal(hits, expected)
 
