@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.fetched import state_of
 
 NETWORKS = ('torch', 'diffusers', 'transformers')
 """The packages of the extra ``networks`` that the program imports."""
@@ -146,15 +147,14 @@ def packaged_files(name: str) -> tuple[Path, ...]:
     for file, digest in network.files.items():
         if folder is None or not (folder / file).is_file():
             raise InputError(NOT_INSTALLED.format(**facts))
-        status = (folder / file).stat()
-        if _digest(folder / file, status.st_mtime_ns, status.st_size) != digest:
+        if _digest(folder / file, state_of(folder / file)) != digest:
             raise InputError(OTHER_CONTENT.format(file=folder / file, **facts))
         places.append(folder / file)
     return tuple(places)
 
 
 @cache
-def _digest(file: Path, _changed: int, _size: int) -> str:
+def _digest(file: Path, _state: tuple[tuple[int, ...], ...]) -> str:
     """Return the SHA-256 of a file, read once for all participants."""
     with file.open('rb') as stream:
         return hashlib.file_digest(stream, 'sha256').hexdigest()

@@ -1,15 +1,99 @@
 """Stand-ins for content that was not fetched are told from the files themselves."""
 
+import io
+import os
 import re
+import tempfile
+import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from bids_neurodecode.bids.query import find_inputs
 from bids_neurodecode.bids.request import Request
+from bids_neurodecode.bids.series import read_header, read_mask
+from bids_neurodecode.bids.stimuli import check_image
+from bids_neurodecode.bids.timing import read_table
 from bids_neurodecode.errors import InputError
 from bids_neurodecode.fetched import check_fetched, stand_in
+from bids_neurodecode.stimuli.films import check_film_once
+from bids_neurodecode.stimuli.tablefiles import read_features
+from tests.stimuli.test_films import write_film
+
+
+def as_nifti(values):
+    return nib.Nifti1Image(np.asarray(values, np.uint8), np.eye(4)).to_bytes()
+
+
+def as_png(level):
+    made = io.BytesIO()
+    Image.new('L', (8, 8), level).save(made, 'png')
+    return made.getvalue()
+
+
+def as_film(level):
+    with tempfile.TemporaryDirectory() as folder:
+        write_film(Path(folder) / 'a.mp4', [level] * 12)
+        return (Path(folder) / 'a.mp4').read_bytes()
+
+
+PNG, FILM = as_png(40), as_film(120)
+KINDS = {
+    'table': ('a.tsv', b'onset\n1\n', b'onset\n2\n', lambda x: read_table(x)['onset'].tolist()),
+    'features': (
+        'b.tsv',
+        b'name\ta\nx\t1\n',
+        b'name\ta\nx\t2\n',
+        lambda x: read_features(x).values.tolist(),
+    ),
+    'image': ('a.png', PNG, bytes(len(PNG)), lambda x: check_image(x, x)),
+    'film': ('a.mp4', FILM, bytes(len(FILM)), lambda x: check_film_once(x).duration),
+    'mask': (
+        'a.nii',
+        as_nifti(np.ones((2, 2, 2))),
+        as_nifti(np.eye(4).reshape(4, 2, 2)[:2]),
+        lambda x: int(read_mask(x)[0].sum()),
+    ),
+    'header': (
+        'b.nii',
+        as_nifti(np.ones((2, 2, 2, 6))),
+        as_nifti(np.ones((2, 2, 3, 4))),
+        lambda x: read_header(x).n_volumes,
+    ),
+}
+"""What is kept while a process runs: a name, two files of one size, and what is read of one."""
+
+
+def outcome(read, file):
+    try:
+        return read(file)
+    except InputError:
+        return 'damaged'
+
+
+@pytest.mark.parametrize('moved', [False, True], ids=['written', 'moved'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_file_of_the_same_size_and_time_is_read_anew(tmp_path, kind, moved):
+    name, first, second, read = KINDS[kind]
+    file, other = tmp_path / name, tmp_path / 'other' / name
+    other.parent.mkdir()
+    assert len(first) == len(second)
+    file.write_bytes(first)
+    state = file.stat()
+    before = outcome(read, file)
+    assert before == outcome(read, file) != 'damaged'
+    time.sleep(0.02)  # a tick of the clock of the disk
+    other.write_bytes(second)
+    if moved:
+        other.replace(file)
+    else:
+        file.write_bytes(second)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert outcome(read, file) != before
+
 
 KEY = '.git/annex/objects/Xx/Yy/MD5E-s9--ab.nii.gz/MD5E-s9--ab.nii.gz'
 LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n'

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from bids_neurodecode.errors import ArgumentsError, InputError
-from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.text import did_you_mean, one_line
 
 if TYPE_CHECKING:
@@ -382,12 +382,11 @@ def hash_file(file: Path, progress: Callable[[int], None] | None = None) -> str:
 
 
 def _hash_once(file: Path) -> str:
-    state = file.stat()
-    return _hash_of(file, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return _hash_of(file, state_of(file))
 
 
 @functools.cache
-def _hash_of(file: Path, *_state: int) -> str:
+def _hash_of(file: Path, _state: tuple[tuple[int, ...], ...]) -> str:
     return hash_file(file)
 
 

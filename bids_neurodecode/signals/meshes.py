@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import HEMISPHERES, Space, needs_grid, read_gifti
 from bids_neurodecode.typing import BoolArray, FloatArray, IndexArray
@@ -104,7 +104,7 @@ def find_mesh(
     if not n_vertices:
         return None
     for folder in dict.fromkeys(folders):
-        found = _in_derivatives(folder, label, side, n_vertices, tuple(kinds))
+        found = _in_derivatives(folder, label, side, n_vertices, kinds)
         if found is not None:
             return found
     if label == 'fsaverage5' and n_vertices == N_FSAVERAGE5:
@@ -117,9 +117,8 @@ def find_mesh(
     return None
 
 
-@lru_cache(maxsize=8)
 def _in_derivatives(
-    folder: Path, label: str, side: Side, n_vertices: int, kinds: tuple[Kind, ...]
+    folder: Path, label: str, side: Side, n_vertices: int, kinds: Sequence[Kind]
 ) -> Mesh | None:
     place = '' if label in {'fsnative', ''} else f'_space-{label}'
     anatomies = [folder.parent / 'anat', folder.parent.parent / 'anat', folder]
@@ -147,6 +146,12 @@ def _in_templateflow(
 
 def _read_mesh(file: Path) -> Mesh:
     check_fetched(file)
+    return _known_mesh(file, state_of(file))
+
+
+@lru_cache(maxsize=8)
+def _known_mesh(file: Path, _state: tuple[tuple[int, ...], ...]) -> Mesh:
+    """Read a mesh once, and again when its file changes."""
     image = read_gifti(file)
     intents = ('NIFTI_INTENT_POINTSET', 'NIFTI_INTENT_TRIANGLE')
     points, faces = (

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError
+from bids_neurodecode.fetched import state_of
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array
 
@@ -236,12 +237,11 @@ def check_film(path: Path) -> FilmInfo:
 
 def check_film_once(path: Path) -> FilmInfo:
     """Return what :func:`check_film` does; a film that many participants saw is decoded once."""
-    state = path.stat()
-    return _check_film(path, state.st_size, state.st_mtime_ns)
+    return _check_film(path, state_of(path))
 
 
 @lru_cache(maxsize=1 << 15)
-def _check_film(path: Path, _size: int, _time: int) -> FilmInfo:
+def _check_film(path: Path, _state: tuple[tuple[int, ...], ...]) -> FilmInfo:
     return check_film(path)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import DataError, InputError
-from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.stimuli import films
 from bids_neurodecode.text import one_line
@@ -167,12 +167,11 @@ def check_image(path: Path) -> None:
     OSError, ValueError, SyntaxError, ...
         If it cannot be read (:data:`DAMAGE`).
     """
-    state = path.stat()
-    _check(path, state.st_size, state.st_mtime_ns)
+    _check(path, state_of(path))
 
 
 @lru_cache(maxsize=1 << 17)
-def _check(path: Path, _size: int, _time: int) -> None:
+def _check(path: Path, _state: tuple[tuple[int, ...], ...]) -> None:
     _read(path, small=True)
 
 

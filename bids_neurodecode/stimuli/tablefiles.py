@@ -17,7 +17,7 @@ import pandas as pd
 
 from bids_neurodecode import tables
 from bids_neurodecode.errors import DataError, InputError
-from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.stimuli.tables import ALL, KEYS, SUFFIXES, TIMES, FeatureTable, is_table
 from bids_neurodecode.text import one_line
@@ -79,10 +79,10 @@ def read_features(file: Path, key: str | None = None) -> FeatureTable:
         types = ' '.join(sorted(SUFFIXES))
         raise InputError(UNKNOWN_KIND.format(file=file, types=types))
     try:
-        states = [own.stat() for own in files_of_table(file)]
+        file.stat()
     except OSError as error:
         raise InputError(UNREADABLE.format(file=file, reason=error.strerror)) from error
-    return _read(file, key, tuple((state.st_size, state.st_mtime_ns) for state in states))
+    return _read(file, key, state_of(*files_of_table(file)))
 
 
 def files_of_table(file: Path) -> list[Path]:
@@ -99,7 +99,7 @@ def files_of_table(file: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=8)
-def _read(file: Path, key: str | None, _states: tuple[tuple[int, int], ...]) -> FeatureTable:
+def _read(file: Path, key: str | None, _state: tuple[tuple[int, ...], ...]) -> FeatureTable:
     suffix = file.suffix.lower()
     if suffix in {'.tsv', '.csv'}:
         return _of_text(file, key)
