@@ -12,6 +12,7 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,11 @@ def state_of(*files: Path) -> tuple[tuple[int, ...], ...]:
         facts = [file.stat() for file in files]
     except (OSError, ValueError):  # ValueError: a NUL byte in a name
         return ()
-    return tuple((s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in facts)
+    return tuple(map(_key, facts))
+
+
+def _key(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def stand_in(file: Path, facts: os.stat_result | None = None) -> str | None:
@@ -179,6 +184,12 @@ def stand_in(file: Path, facts: os.stat_result | None = None) -> str | None:
         return NOT_INSTALLED if _is_empty_subdataset(file) else None
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LONGEST:
         return None
+    return _told_by_file(file, _key(facts))
+
+
+@lru_cache(maxsize=1 << 14)
+def _told_by_file(file: Path, _state: tuple[int, ...]) -> str | None:
+    """Look into a small file once, and again when it changes: each who reads it asks."""
     try:
         return _told_by(file.read_bytes())
     except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 from bids_neurodecode.bids.entities import counted, natural_key, same_index
 from bids_neurodecode.bids.pairing import Series
@@ -215,7 +216,12 @@ def _without_joint(labels: Sequence[str], there: Collection[str]) -> list[str]:
 def both_hemispheres(found: Sequence[Series]) -> list[Series]:
     """Keep one series, the left hemisphere's, of each pair on a surface; one alone is kept."""
     paths = {series.path for series in found}
-    return [s for s in found if (left := files_of(s.path)[0]) == s.path or left not in paths]
+
+    def is_first(file: Path) -> bool:
+        several = files_of(file)
+        return len(several) == 1 or several[0] == file or several[0] not in paths
+
+    return [series for series in found if is_first(series.path)]
 
 
 def check_hemispheres(found: Sequence[Series]) -> None:

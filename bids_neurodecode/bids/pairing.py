@@ -161,14 +161,15 @@ class Candidates:
     made_dir: Path | None = None
     """Where masks are made that the derivatives lack."""
 
-    sidecars_read: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    sidecars_read: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What sidecars say, each read once a participant: one may be of all runs."""
 
     def sidecar(self, file: Path) -> Mapping[str, Any]:
         """Return what a sidecar says."""
-        if file not in self.sidecars_read:
-            self.sidecars_read[file] = read_json(file)
-        return self.sidecars_read[file]
+        name = str(file)  # paths are compared part by part
+        if name not in self.sidecars_read:
+            self.sidecars_read[name] = read_json(file)
+        return self.sidecars_read[name]
 
     def of(self, label: str) -> Candidates:
         """Keep what may belong to one participant: their files, and those of no one alone."""
