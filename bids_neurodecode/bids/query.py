@@ -84,7 +84,7 @@ class _Index:
 
 
 def find_inputs(
-    request: Request, check: Callable[[ParticipantInput], Iterable[str]] | None = None
+    request: Request, check: Callable[[ParticipantInput], Iterable[str] | None] | None = None
 ) -> DatasetInput:
     """Find everything that one call reads, and check headers, tables and stimuli.
 
@@ -94,8 +94,8 @@ def find_inputs(
         What is asked for.
     check
         What else is asked of each participant who was found, while their tables and masks are in
-        memory; what it says, or raises, is in ``checked``. Datasets in layouts of their own leave
-        it to the caller.
+        memory; what it says, or raises, is in ``checked``, but for None (not checked). Datasets
+        in layouts of their own leave it to the caller.
 
     Returns
     -------
@@ -159,11 +159,11 @@ def find_inputs(
 
 
 def _said(
-    check: Callable[[ParticipantInput], Iterable[str]], person: ParticipantInput
-) -> tuple[str, ...] | NeurodecodeError:
+    check: Callable[[ParticipantInput], Iterable[str] | None], person: ParticipantInput
+) -> tuple[str, ...] | NeurodecodeError | None:
     """Return what a check says of a participant, or the error that it raises."""
     try:
-        return tuple(check(person))
+        return None if (said := check(person)) is None else tuple(said)
     except NeurodecodeError as error:
         return error
 

@@ -29,7 +29,7 @@ from bids_neurodecode.cli.checks_places import (
 from bids_neurodecode.cli.newstimuli import find_new_stimuli
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import check_trained
-from bids_neurodecode.cli.unchanged import set_aside
+from bids_neurodecode.cli.unchanged import ended_before, set_aside
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import InputError, NeurodecodeError
@@ -87,7 +87,8 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     def design(person: ParticipantInput) -> tuple[str, ...]:
         return check_design(person, config, hold_out=folds)
 
-    inputs = find_inputs(request, design)
+    before = ended_before(arguments)
+    inputs = find_inputs(request, lambda person: None if before(person) else design(person))
     if recipe is not None:
         note = note_of(recipe, arguments.task_id, config)
         inputs = replace(inputs, notes=(note, *inputs.notes))
@@ -97,8 +98,9 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     inputs = _validated(inputs, arguments)
     n_processes = arguments.nprocs or n_processors()
     known = inputs.checked
+    all_known = all(person.label in known for person in inputs.participants)
     inputs = _keep(
-        inputs, lambda person: _told(known, design, person), 1 if known else n_processes
+        inputs, lambda person: _told(known, design, person), 1 if all_known else n_processes
     )
     fetch = not arguments.dry_run
     inputs = _keep(inputs, lambda person: check_atlas(person, config.atlas, fetch=fetch))

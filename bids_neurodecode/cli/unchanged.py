@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from bids_neurodecode.bids.records import DatasetInput
+from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.request import read_each
+from bids_neurodecode.cli.checks_places import n_processors
 from bids_neurodecode.cli.levels import options, run_settings, with_models
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
@@ -15,6 +18,31 @@ from bids_neurodecode.errors import NeurodecodeError
 
 LOGGER = logging.getLogger('bids_neurodecode')
 AGAIN = 'sub-%s is run again: %s.'
+
+
+def _never(arguments: Arguments) -> bool:
+    """Whether all are run again, or none is run."""
+    if arguments.study is not None or arguments.analysis_level == 'group':
+        return True
+    if arguments.dry_run or arguments.writes_texts_only:
+        return True
+    return bool(arguments.clean_workdir or arguments.write_graph)
+
+
+def ended_before(arguments: Arguments) -> Callable[[ParticipantInput], bool]:
+    """Return what tells whether an earlier run of a participant ended well.
+
+    Who is then set aside need not be checked.
+
+    Parameters
+    ----------
+    arguments
+        The call.
+    """
+    from bids_neurodecode.levels.unchanged import ended_in, record_name
+
+    ended = set() if _never(arguments) else ended_in(arguments.work_dir)
+    return lambda person: record_name(person) in ended
 
 
 def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> DatasetInput:
@@ -30,11 +58,7 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
     from bids_neurodecode.levels.participant import everyone_of
     from bids_neurodecode.levels.unchanged import why_again
 
-    if arguments.study is not None or arguments.analysis_level == 'group':
-        return inputs
-    if arguments.dry_run or arguments.writes_texts_only:
-        return inputs
-    if arguments.clean_workdir or arguments.write_graph:
+    if _never(arguments):
         return inputs
     people = {person.label: person for person in inputs.participants}
     shared = run_settings(arguments, config, inputs, '')
@@ -43,14 +67,15 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
     def everyone() -> Path | None:
         return None if arguments.models_from else everyone_of(inputs.everyone, shared)
 
-    def why(label: str) -> str | None:
+    def why(label: str) -> tuple[str | None]:
         try:
             run = with_models(shared, arguments, [people[label]])
         except NeurodecodeError:  # said when the model is looked for again, with the way out
-            return None
-        return why_again(people[label], run, everyone, *options(arguments))
+            return (None,)
+        return (why_again(people[label], run, everyone, *options(arguments)),)
 
-    reasons = dict(zip(people, map(why, people), strict=True))
+    found, _ = read_each(people, why, arguments.nprocs or n_processors())
+    reasons = {label: reason for label, (reason,) in zip(people, found, strict=True)}
     for label, reason in reasons.items():
         if reason:
             LOGGER.info(AGAIN, label, reason)

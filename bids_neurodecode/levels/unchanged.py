@@ -184,6 +184,11 @@ def remember(participant: ParticipantInput, run: RunSettings, key: str) -> None:
     write_json(_record(participant, run.work_dir), content)
 
 
+def ended_in(work_dir: Path) -> set[str]:
+    """Return the names of the records of all runs that ended well below a work folder."""
+    return {file.name for file in work_dir.glob('*/ended/*.json')}
+
+
 def forget(participant: ParticipantInput, work_dir: Path) -> None:
     """Remove that, as the outputs are about to be written again.
 
@@ -198,7 +203,12 @@ def forget(participant: ParticipantInput, work_dir: Path) -> None:
 
 
 def _record(participant: ParticipantInput, work_dir: Path) -> Path:
-    return work_dir / 'ended' / f'sub-{participant.label}_task-{participant.task}.json'
+    return work_dir / 'ended' / record_name(participant)
+
+
+def record_name(participant: ParticipantInput) -> str:
+    """Return the name of the file in which is kept what an earlier run was given."""
+    return f'sub-{participant.label}_task-{participant.task}.json'
 
 
 def _outputs(participant: ParticipantInput, run: RunSettings) -> Iterator[Path]:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bids_neurodecode.cli import levels
+from bids_neurodecode.cli import checks, levels
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
@@ -66,6 +66,23 @@ def test_an_unchanged_run_touches_nothing(app, capsys):
     assert LEFT_ALONE in log
     assert 'steps' not in log
     assert app.outputs() == before
+
+
+def test_the_design_of_who_is_left_alone_is_not_checked_again(app, capsys, monkeypatch):
+    checked = []
+    known = checks.check_design
+
+    def check(person, config, **options):
+        checked.append(person.label)
+        return known(person, config, **options)
+
+    monkeypatch.setattr(checks, 'check_design', check)
+    app.run()
+    assert LEFT_ALONE in capsys.readouterr().err
+    assert checked == []
+    app.betas.unlink()
+    app.run()
+    assert checked == ['01']
 
 
 def test_a_run_that_ends_before_its_last_file_did_not_end_well(app, capsys, monkeypatch):
