@@ -250,7 +250,9 @@ def bids_uri(dataset: str, path: Path, root: Path) -> str:
     >>> bids_uri('fmriprep', Path('/d/sub-01/func/x.nii.gz'), Path('/d'))
     'bids:fmriprep:sub-01/func/x.nii.gz'
     """
-    return f'bids:{dataset}:{path.relative_to(root).as_posix()}'
+    n = len(root.parts)
+    below = path.parts[n:] if path.parts[:n] == root.parts else path.relative_to(root).parts
+    return f'bids:{dataset}:{"/".join(below)}'
 
 
 def sidecar(

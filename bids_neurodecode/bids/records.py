@@ -160,7 +160,7 @@ class ParticipantInput:
 
     def to_json(self) -> str:
         """Write the record as JSON (paths as text)."""
-        return json.dumps(self, default=_plain, indent=2)
+        return json.dumps(self, default=_plain)  # with indentation Python writes it, at length
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -419,10 +419,10 @@ def check_room(
     """
     from bids_neurodecode.workflow.resources import data_size
 
+    limit = arguments.mem_gb or total_memory_gb()
     for person in participants:
         size = data_size(person, config.selection)
         memory = max(step.asks_for(size) for step in _large_steps(arguments, config, person))
-        limit = arguments.mem_gb or total_memory_gb()
         if memory > limit and arguments.use_plugin is None:
             raise ResourceError(
                 LITTLE_MEMORY.format(

@@ -35,7 +35,13 @@ from bids_neurodecode.systems.steps.records import (
     task_of_results,
 )
 from bids_neurodecode.workflow.nodes import RunSettings
-from bids_neurodecode.workflow.run import Failure, PluginSettings, execution_config, run_workflow
+from bids_neurodecode.workflow.run import (
+    Failure,
+    PluginSettings,
+    execution_config,
+    nodes_of,
+    run_workflow,
+)
 
 LOGGER = logging.getLogger('bids_neurodecode')
 REPORT = 'report'
@@ -312,10 +318,7 @@ def costs_of(workflow: Any) -> dict[str, float]:
     """Return about how long each node takes, by the full name by which its progress is told."""
     from bids_neurodecode.workflow.nodes import cost_of
 
-    return {
-        f'{workflow.name}.{name}': cost_of(workflow.get_node(name))
-        for name in workflow.list_node_names()
-    }
+    return {f'{workflow.name}.{name}': cost_of(node) for name, node in nodes_of(workflow).items()}
 
 
 def code_of(failures: Sequence[Failure]) -> int:

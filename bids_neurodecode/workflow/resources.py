@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,7 @@ import numpy as np
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.config import SelectionSettings
+from bids_neurodecode.fetched import state_of
 from bids_neurodecode.mapped import BLOCK_BYTES
 from bids_neurodecode.models.large import COVARIANCES, LARGE, is_large
 
@@ -151,10 +154,16 @@ def count_trials(participant: ParticipantInput) -> int:
         files = [run.events for run in participant.runs]
     else:
         return sum(run.n_volumes for run in participant.runs)  # of betas
-    if not all(file.is_file() for file in files):
+    states = [state_of(file) for file in files]
+    if not all(states):
         return 0
-    counts = [file.read_bytes().count(b'\n') for file in files]
-    return sum(max(count - 1, 0) for count in counts)
+    return sum(map(_count_rows, files, states))
+
+
+@lru_cache(maxsize=1 << 16)
+def _count_rows(file: Path, _state: tuple[tuple[int, ...], ...]) -> int:
+    """Count the rows of a table once, and again when it changes; the first one names columns."""
+    return max(file.read_bytes().count(b'\n') - 1, 0)
 
 
 def chosen_share(settings: SelectionSettings) -> float:

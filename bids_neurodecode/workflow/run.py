@@ -163,7 +163,9 @@ def run_workflow(workflow: Workflow, plugin: PluginSettings, listen: Listener) -
         Called with a node's full name when it is reused, started, finished or failed.
     """
     seen: set[str] = set()
-    folders = {Path(node.config['execution']['crashdump_dir']) for node in _nodes(workflow)}
+    folders = {
+        Path(node.config['execution']['crashdump_dir']) for node in nodes_of(workflow).values()
+    }
     known = {file for folder in folders for file in folder.glob('crash-*.txt')}
 
     def on_status(node: Node, status: str) -> None:
@@ -216,12 +218,23 @@ def _runner(name: str, arguments: dict[str, Any], workflow: Workflow) -> Any:
 
     workflow.config['execution'].update(EXECUTION)
     if name in {'SLURM', 'SLURMGraph'}:
-        ask_for_resources(_nodes(workflow), arguments)
+        ask_for_resources([*nodes_of(workflow).values()], arguments)
     return RUNNERS[name](arguments) if name in RUNNERS else name
 
 
-def _nodes(workflow: Workflow) -> list[Node]:
-    return [workflow.get_node(name) for name in workflow.list_node_names()]
+def nodes_of(workflow: Workflow) -> dict[str, Node]:
+    """Return all nodes of a workflow by their names in it.
+
+    Nipype looks through all parts of a workflow for each of the names.
+    """
+    parts: dict[str, Any] = {}
+    found = {}
+    for name in workflow.list_node_names():
+        part, _, rest = name.partition('.')
+        if part not in parts:
+            parts[part] = workflow.get_node(part)
+        found[name] = parts[part].get_node(rest) if rest else parts[part]
+    return found
 
 
 def _failures(folders: set[Path], known: set[Path]) -> list[Failure]:
