@@ -194,7 +194,13 @@ def read_table(file: Path, separator: str = '\t') -> pd.DataFrame:
 
 
 def as_table(rows: list[list[str]], file: Path) -> pd.DataFrame:
-    """Make a table of rows; see :func:`read_table` and :func:`as_columns`."""
+    """Make a table of rows; see :func:`read_table`.
+
+    Parameters
+    ----------
+    rows, file
+        As in :func:`as_columns`.
+    """
     import pandas as pd
 
     return pd.DataFrame(as_columns(rows, file), dtype='string')

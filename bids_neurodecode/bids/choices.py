@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 
-from bids_neurodecode.bids.entities import counted, natural_key, same_index
+from bids_neurodecode.bids.entities import (
+    PARCEL_ENTITIES,
+    counted,
+    natural_key,
+    parse_entities,
+    same_index,
+)
 from bids_neurodecode.bids.pairing import Series
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.errors import InputError
@@ -61,12 +66,10 @@ def space_label(series: Series, *, with_cohort: bool = True) -> str:
     with_cohort
         Whether the template's cohort is part of it.
     """
-    label = series.space or NATIVE
-    cohort = f':cohort-{series.cohort}' if series.cohort and with_cohort else ''
-    density = f':den-{series.density}' if series.density else ''
-    parcels = ''.join(f':{key}-{name}' for key, name in series.parcellation.items())
-    resolution = f':res-{series.resolution}' if series.resolution else ''
-    return label + cohort + resolution + density + parcels
+    own = parse_entities(series.path)
+    further = ('cohort', 'res', 'den') if with_cohort else ('res', 'den')
+    parts = [f'{key}-{own[key]}' for key in (*further, *PARCEL_ENTITIES) if own.get(key)]
+    return ':'.join([own.get('space') or NATIVE, *parts])
 
 
 def keep_labels(
@@ -215,13 +218,14 @@ def _without_joint(labels: Sequence[str], there: Collection[str]) -> list[str]:
 
 def both_hemispheres(found: Sequence[Series]) -> list[Series]:
     """Keep one series, the left hemisphere's, of each pair on a surface; one alone is kept."""
-    paths = {series.path for series in found}
-
-    def is_first(file: Path) -> bool:
-        several = files_of(file)
-        return len(several) == 1 or several[0] == file or several[0] not in paths
-
-    return [series for series in found if is_first(series.path)]
+    paths = {series.path for series in found if 'hemi-' in series.path.name}
+    return [
+        s
+        for s in found
+        if 'hemi-R' not in s.path.name
+        or (left := files_of(s.path)[0]) == s.path
+        or left not in paths
+    ]
 
 
 def check_hemispheres(found: Sequence[Series]) -> None:

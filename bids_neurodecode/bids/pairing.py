@@ -129,11 +129,6 @@ class Series:
         return {key: own[key] for key in PARCEL_ENTITIES if key in own}
 
     @property
-    def cohort(self) -> str | None:
-        """Label of the cohort of a template that has several (by age)."""
-        return parse_entities(self.path).get('cohort')
-
-    @property
     def description(self) -> str:
         """Label of what was done to the series (``desc``), empty where the name has none."""
         return parse_entities(self.path).get('desc', '')

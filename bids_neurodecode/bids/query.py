@@ -132,7 +132,7 @@ def find_inputs(
     notes += index.notes
     series, more = _select(request, derivatives, index, recipe)
     notes += more
-    files = _candidates(request, derivatives, index)
+    files = _candidates(request, derivatives, index, series)
     joint = together(series, request.tasks)
     of_each: dict[str, list[Series]] = {}
     for one in sorted(series, key=lambda s: s.order):
@@ -412,9 +412,12 @@ def _captions(request: Request, folder: Path) -> Path | None:
     return own if own.is_file() and not (folder / CAPTIONS).exists() else None
 
 
-def _candidates(request: Request, derivatives: Mapping[str, Path], index: _Index) -> Candidates:
+def _candidates(
+    request: Request, derivatives: Mapping[str, Path], index: _Index, series: Sequence[Series]
+) -> Candidates:
     """Ask the indices once for everything that may belong to a series."""
-    sidecars = {'suffix': 'bold', 'extension': '.json'}
+    spaces = [None, *dict.fromkeys(one.space for one in series if one.space is not None)]
+    sidecars = {'suffix': 'bold', 'extension': '.json', 'space': spaces}
 
     def each(query: Mapping[str, Any]) -> dict[str, list[Path]]:
         return {name: layout.find(query) for name, layout in index.derived.items()}
