@@ -280,6 +280,13 @@ def references(root: Path) -> nx.DiGraph:
             found = near if near in defined else imported.get((module, name), '')
             for source in {found, f'{found}.{attribute}'} & defined.keys() - {user}:
                 graph.add_edge(user, source, weight=defined[source][1])
+    # systems are named by no module: they are loaded by their names
+    loaded = [
+        name for name in defined if re.fullmatch(rf'{PACKAGE}\.systems\.\w+\.system\.SYSTEM', name)
+    ]
+    graph.add_edges_from(
+        ((f'{PACKAGE}.extensions.system_named', name) for name in loaded), weight=0
+    )
     return graph
 
 

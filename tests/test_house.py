@@ -84,7 +84,12 @@ def test_what_scripts_import_is_there():
 def test_calls_to_an_equation_and_keys_of_text_are_counted(tmp_path):
     texts = {
         'cli/levels.py': f'from {PACKAGE}.cli.table import ALL as made\n'
-        'def participant_level(x: made):\n    made["fdr"]()',
+        f'from {PACKAGE}.extensions import system_named\n'
+        'def participant_level(x: made):\n    made["fdr"](); system_named()',
+        'extensions.py': 'def system_named(): ...',
+        'systems/other/system.py': f'from {PACKAGE}.models.ridge import fit_ridge\n'
+        'SYSTEM = {"train": fit_ridge}',
+        'models/ridge.py': 'def fit_ridge(): ...',
         'cli/table.py': f'from {PACKAGE}.evaluation import statistics\n'
         'ALL = {"fdr": statistics.fdr}',
         'evaluation/statistics.py': 'def fdr(): p_value()\ndef p_value(): ...',
@@ -93,8 +98,9 @@ def test_calls_to_an_equation_and_keys_of_text_are_counted(tmp_path):
         file = tmp_path / PACKAGE / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    # main, _run, participant_level, fdr, p_value: a table on the way is none
-    assert hops(tmp_path) == {'fdr': 3, 'p_value': 4}
+    # main, _run, participant_level, fdr, p_value: a table on the way is none; what a system does
+    # is found by its name
+    assert hops(tmp_path) == {'fdr': 3, 'fit_ridge': 4, 'p_value': 4}
     assert string_keys(ast.parse('a["x"] + a["x"] + a[0] + a[b]')) == ['x', 'x']
 
 
