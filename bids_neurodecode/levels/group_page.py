@@ -154,9 +154,11 @@ def _page(
     folder: Path,
 ) -> Page:
     methods = methods_of_all(readers)
+    metrics = gather_metrics(readers)
+    compared = compare_over_participants(metrics) if len(metrics) else metrics
     sections = [
-        Section('summary', 'Summary', _summary(readers, failures)),
-        Section('scores', 'Scores', _scores(readers)),
+        Section('summary', 'Summary', _summary(readers, failures, metrics, compared)),
+        Section('scores', 'Scores', _scores(readers, metrics, compared)),
         Section('shared', 'New participants', shared_section(shared)),
         Section('maps', 'Brain', brains),
         Section('quality', 'Participants and quality', _quality(readers, folder)),
@@ -230,7 +232,12 @@ def _settings(readers: Sequence[Reader]) -> Iterable[Block]:
         yield Code(f'All settings of {of} (TOML)', text)
 
 
-def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Block, ...]:
+def _summary(
+    readers: Sequence[Reader],
+    failures: Mapping[str, str],
+    metrics: pd.DataFrame,
+    compared: pd.DataFrame,
+) -> tuple[Block, ...]:
     n = len(readers)
     text = f'{n} participant{"s" * (n != 1)} with results'
     text += f', {len(failures)} without.' if failures else '.'
@@ -241,9 +248,8 @@ def _summary(readers: Sequence[Reader], failures: Mapping[str, str]) -> tuple[Bl
         text += f' {facts.held_out[:1].upper()}{facts.held_out[1:]}{each}{how}.'
         drawn = drawn_of([r.results.split for r in readers if r.results.split is not None])
         text += f' {drawn}' if drawn else ''
-    metrics = gather_metrics(readers)
     guides = guides_of(readers)
-    lines = _verdicts(metrics, guides) if len(metrics) else []
+    lines = _verdicts(metrics, compared, guides) if len(metrics) else []
     if n < MIN_GROUPS:
         # said once, above
         why = f'; not tested: {n} participants, {MIN_GROUPS} are needed'
@@ -323,7 +329,9 @@ def _alone(several: Sequence[pd.DataFrame]) -> str:
     return f'Participants better than chance on their own: {", ".join(told)}.' if told else ''
 
 
-def _verdicts(metrics: pd.DataFrame, guides: Sequence[str]) -> list[Verdict]:
+def _verdicts(
+    metrics: pd.DataFrame, compared: pd.DataFrame, guides: Sequence[str]
+) -> list[Verdict]:
     """Say what scores show over participants: first of what heads the page."""
     head, row = scores.page_headline(metrics, guides), scores.headline(metrics)
     if head is None or row is None:
@@ -335,7 +343,6 @@ def _verdicts(metrics: pd.DataFrame, guides: Sequence[str]) -> list[Verdict]:
     if images and row['space'] != 'final':
         decoded = group_verdict(same_score(metrics, row))
         lines.append(replace(decoded, text=DECODED.format(text=decoded.text)))
-    compared = compare_over_participants(metrics)
     shown = [head, row] if images else [head]
     for each in shown:
         same = compared['difference'].notna() & (compared['metric'] == each['metric'])
@@ -344,14 +351,14 @@ def _verdicts(metrics: pd.DataFrame, guides: Sequence[str]) -> list[Verdict]:
     return [*lines, *worse_verdicts(compared, shown=shown)]
 
 
-def _scores(readers: Sequence[Reader]) -> tuple[Block, ...]:
-    metrics = gather_metrics(readers)
+def _scores(
+    readers: Sequence[Reader], metrics: pd.DataFrame, compared: pd.DataFrame
+) -> tuple[Block, ...]:
     if metrics.empty or metrics['value'].isna().all():
         return (Text(('No score was computed.',)),)
     # regions and feature spaces are many: a table for those who look for one
     parts = scores.of_parts(metrics)
     whole = metrics[~parts]
-    compared = compare_over_participants(metrics)
     means = mean_metrics(whole, compared)
     blocks: list[Block] = []
     guides = guides_of(readers)

@@ -55,10 +55,7 @@ def same_score(metrics: pd.DataFrame, row: pd.Series[Any]) -> pd.DataFrame:
     row
         One of its rows.
     """
-    same = np.ones(len(metrics), dtype=bool)
-    for key in keys_of(metrics):
-        same &= (metrics[key] == row[key]).to_numpy()
-    return metrics[same]
+    return metrics[scores.rows_with(metrics, **{key: row[key] for key in keys_of(metrics)})]
 
 
 def keys_of(metrics: pd.DataFrame) -> list[str]:
@@ -77,17 +74,22 @@ def mean_score(rows: pd.DataFrame) -> MeanScore:
     rows
         One row per participant: ``metric``, ``value``, ``chance``, ``p``.
     """
-    values = rows['value'].dropna().to_numpy(dtype=float)
-    mean = float(values.mean()) if values.size else math.nan
-    low = high = math.nan
-    if values.size:
-        bounds = bounds_of(str(rows['metric'].iloc[0]))
-        # the same page from the same scores
-        low, high = bootstrap_ci(values, rng=np.random.default_rng(0), bounds=bounds)
     tested = rows['p'].dropna()
-    chance = float(rows['chance'].mean())
     n_significant = sum(score_verdict(row).tone == 'good' for _, row in rows.iterrows())
-    return MeanScore(mean, low, high, chance, int(values.size), n_significant, len(tested))
+    chance = float(rows['chance'].mean())
+    n = int(rows['value'].count())
+    return MeanScore(*_mean_of(rows), chance, n, n_significant, len(tested))
+
+
+def _mean_of(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """Return the mean of one score over participants, and its interval."""
+    values = rows['value'].dropna().to_numpy(dtype=float)
+    if not values.size:
+        return math.nan, math.nan, math.nan
+    bounds = bounds_of(str(rows['metric'].iloc[0]))
+    # the same page from the same scores
+    interval = bootstrap_ci(values, rng=np.random.default_rng(0), bounds=bounds)
+    return float(values.mean()), *interval
 
 
 def averaged(rows: pd.DataFrame) -> dict[str, Any]:
@@ -101,20 +103,20 @@ def averaged(rows: pd.DataFrame) -> dict[str, Any]:
         One row per participant of one score, with the columns of the metrics table.
     """
     known = rows[rows['value'].notna()]
-    found = mean_score(known)
+    (mean, low, high), n = _mean_of(known), len(known)
     row = {str(name): value for name, value in known.iloc[0].items()}
     return (
         row
         | {name: math.nan for name in row if name.startswith('difference')}
         | {
-            'value': found.mean,
-            'ci_low': found.low,
-            'ci_high': found.high,
-            'chance': found.chance,
+            'value': mean,
+            'ci_low': low,
+            'ci_high': high,
+            'chance': float(known['chance'].mean()),
             'ceiling': float(known['ceiling'].mean()),
             'p': against_chance(known),
-            'n': found.n,
-            'n_units': found.n,
+            'n': n,
+            'n_units': n,
             'units': 'participants',
             'test': 'flips',
         }
@@ -201,7 +203,8 @@ def compare_over_participants(metrics: pd.DataFrame) -> pd.DataFrame:
         other = first.copy()
         other['model'], other['space'] = first['compared_model'], first['compared_space']
         model = same_score(metrics, other)
-        pairs = own.merge(model, on='participant', suffixes=('', '_model'))
+        kept = ['participant', 'value']
+        pairs = own[kept].merge(model[kept], on='participant', suffixes=('', '_model'))
         pairs = pairs.dropna(subset=['value', 'value_model'])
         if pairs.empty:
             continue

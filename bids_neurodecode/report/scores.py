@@ -48,6 +48,8 @@ BOUNDED = frozenset(
     ('voxel_r_median', 'voxel_r_mean', 'noise_normalized_median', 'noise_normalized_mean')
 )
 """Metrics that noise in the responses bounds."""
+BESIDE = ('ci_low', 'ci_high', 'chance', 'ceiling')
+"""What is drawn beside a score, columns of the metrics table."""
 NAMED, COUNTED = 40, 12
 """Labels of a confusion matrix up to which they are named, and up to which cells are counted."""
 PIXELS = 'pixel_2way'
@@ -412,8 +414,8 @@ def _draw_metric(axis: Axes, title: str, rows: pd.DataFrame) -> None:
     telling = [c for c in ('model', 'space', 'split') if c == 'model' or rows[c].nunique() > 1]
     labels = [_label(row, telling[1:]) for _, row in rows.iterrows()]
     y, baselines = np.arange(len(rows)), rows['model'].map(is_baseline).to_numpy(dtype=bool)
-    columns = ('value', 'ci_low', 'ci_high', 'chance', 'ceiling')
-    value, low, high, chance, ceiling = scale * rows[[*columns]].to_numpy(dtype=float).T
+    columns = ['value', *BESIDE]
+    value, low, high, chance, ceiling = scale * rows[columns].to_numpy(dtype=float).T
     for of, color, face in ((~baselines, BLUE, BLUE), (baselines, GREY, 'white')):
         sure = of & np.isfinite(low) & np.isfinite(high)
         axis.hlines(y[sure], low[sure], high[sure], color=color, lw=1.8)

@@ -358,7 +358,8 @@ def plot_all_metrics(
             continue
         title, own, others, mean = drawn[place]
         _draw_panel(axis, own, others, mean, labels)
-        axis.set_title(plain(title), fontsize=7.5)
+        # a place that is given is not looked for
+        axis.set_title(plain(title), fontsize=7.5, y=1)
         if place % n_columns:
             axis.set_yticklabels([])
     ceilings = any(own['ceiling'].notna().any() for _, own, _, _ in drawn)
@@ -372,20 +373,15 @@ def _draw_panel(
     metric = scores.metric_of(str(own['metric'].iloc[0]))
     scale = metric.scale
     place = {label: y for y, label in enumerate(labels)}
-    for _, row in others.iterrows():
-        axis.plot(
-            scale * row['value'], place[row['participant']], 'o', color=GREY,
-            markerfacecolor='white', markersize=4, mew=0.8,
-        )  # fmt: skip
-    for _, row in own.iterrows():
-        y = place[row['participant']]
-        if np.isfinite([row['ci_low'], row['ci_high']]).all():
-            axis.hlines(y, scale * row['ci_low'], scale * row['ci_high'], color=BLUE, lw=1.5)
-        axis.plot(scale * row['value'], y, 'o', color=BLUE, markersize=5.5, zorder=4)
-        if np.isfinite(row['chance']):
-            axis.vlines(scale * row['chance'], y - 0.4, y + 0.4, color=RED, lw=1.2)
-        if np.isfinite(row['ceiling']):
-            axis.plot(scale * row['ceiling'], y, 'D', color=ORANGE, markersize=4)
+    open_dots: dict[str, Any] = {'color': GREY, 'markerfacecolor': 'white', 'markersize': 4}
+    axis.plot(scale * others['value'], others['participant'].map(place), 'o', mew=0.8, **open_dots)
+    y, columns = own['participant'].map(place).to_numpy(), ['value', *scores.BESIDE]
+    value, low, high, chance, ceiling = scale * own[columns].to_numpy(dtype=float).T
+    sure, known = np.isfinite(low) & np.isfinite(high), np.isfinite(chance)
+    axis.hlines(y[sure], low[sure], high[sure], color=BLUE, lw=1.5)
+    axis.plot(value, y, 'o', color=BLUE, markersize=5.5, zorder=4)
+    axis.vlines(chance[known], y[known] - 0.4, y[known] + 0.4, color=RED, lw=1.2)
+    axis.plot(ceiling, y, 'D', color=ORANGE, markersize=4)
     n = len(labels)
     axis.axhspan(n - 0.5, n + 0.5, color=LIGHT, alpha=0.35, linewidth=0)
     axis.plot(scale * mean.mean, n, 's', color=BLACK, markersize=5, zorder=4)
