@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,9 +31,9 @@ from bids_neurodecode.cli.newstimuli import find_new_stimuli
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.cli.systems import check_trained
 from bids_neurodecode.cli.unchanged import ended_before, set_aside
-from bids_neurodecode.cli.validation import validate_dataset
+from bids_neurodecode.cli.validation import Validator, validate_dataset
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import InputError, NeurodecodeError
+from bids_neurodecode.errors import InputError, NeurodecodeError, ResourceError
 
 READ_ONCE = 'Every series was read once and checked.'
 READ_IN = 'Reading the series once took %.1f s'
@@ -82,20 +83,38 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
         new = set_aside(arguments, config, new)
         new = _validated(new, arguments) if new.participants else new
         return _keep(new, lambda person: check_trained(arguments, config, person))
+    with Validator(arguments.bids_dir) as validator:
+        return _check_raw(arguments, config, request, validator)
+
+
+def _check_raw(
+    arguments: Arguments, config: Config, request: Request, validator: Validator
+) -> DatasetInput:
+    """Find and check a dataset with series; the validator is at work meanwhile."""
+    recipe = recognise(arguments.bids_dir, arguments.recipe)
+    validates = _validates(arguments)
     folds = arguments.level == 'full' and arguments.mode == 'train'
 
     def design(person: ParticipantInput) -> tuple[str, ...]:
         return check_design(person, config, hold_out=folds)
 
-    before = ended_before(arguments)
-    inputs = find_inputs(request, lambda person: None if before(person) else design(person))
+    ended = ended_before(arguments)
+    if validates and not ended:
+        with suppress(ResourceError):  # said when all else is found
+            validator.start()
+    inputs = find_inputs(
+        request,
+        lambda person: None if (person.label, person.task) in ended else design(person),
+    )
     if recipe is not None:
         note = note_of(recipe, arguments.task_id, config)
         inputs = replace(inputs, notes=(note, *inputs.notes))
     inputs = set_aside(arguments, config, inputs)
     if not inputs.participants:
         return inputs
-    inputs = _validated(inputs, arguments)
+    if validates:
+        validator.start()
+    n_notes = len(inputs.notes)
     n_processes = arguments.nprocs or n_processors()
     known = inputs.checked
     all_known = all(person.label in known for person in inputs.participants)
@@ -108,7 +127,9 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     if not arguments.writes_texts_only:
         inputs = _with_values(inputs, config, n_processes)
         check_room(arguments, config, inputs.participants)
-    return inputs
+    first = replace(inputs, notes=inputs.notes[:n_notes])
+    notes = _validated(first, arguments, validator).notes
+    return replace(inputs, notes=(*notes, *inputs.notes[n_notes:]))
 
 
 def request_of(arguments: Arguments, config: Config, made_dir: Path | None = None) -> Request:
@@ -151,7 +172,15 @@ def request_of(arguments: Arguments, config: Config, made_dir: Path | None = Non
     )
 
 
-def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
+def _validates(arguments: Arguments) -> bool:
+    """Whether the raw dataset is to be validated, and one that can be."""
+    recipe = recognise(arguments.bids_dir, arguments.recipe)
+    return not arguments.skip_bids_validation and (recipe is None or recipe.content.bids)
+
+
+def _validated(
+    inputs: DatasetInput, arguments: Arguments, validator: Validator | None = None
+) -> DatasetInput:
     """Run the schema validator and say what it found.
 
     Nothing is refused for it: most of what it finds is in files and fields that are never read,
@@ -159,10 +188,9 @@ def _validated(inputs: DatasetInput, arguments: Arguments) -> DatasetInput:
     """
     if arguments.skip_bids_validation:
         return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
-    recipe = recognise(arguments.bids_dir, arguments.recipe)
-    if recipe is not None and not recipe.content.bids:
+    if not _validates(arguments):
         return inputs
-    invalid = validate_dataset(arguments.bids_dir)
+    invalid = validate_dataset(arguments.bids_dir, validator)
     asked = {person.label for person in inputs.everyone} | set(inputs.failures) | {''}
     others = [f'sub-{label}' for label in invalid if label not in asked]
     notes = [line for label, line in invalid.items() if label in asked]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from bids_neurodecode.bids.records import DatasetInput, ParticipantInput
+from bids_neurodecode.bids.records import DatasetInput
 from bids_neurodecode.bids.request import read_each
 from bids_neurodecode.cli.checks_places import n_processors
 from bids_neurodecode.cli.levels import options, run_settings, with_models
@@ -29,20 +28,11 @@ def _never(arguments: Arguments) -> bool:
     return bool(arguments.clean_workdir or arguments.write_graph)
 
 
-def ended_before(arguments: Arguments) -> Callable[[ParticipantInput], bool]:
-    """Return what tells whether an earlier run of a participant ended well.
+def ended_before(arguments: Arguments) -> set[tuple[str, str]]:
+    """Return labels and tasks of whom an earlier run ended well, and who may be set aside."""
+    from bids_neurodecode.levels.unchanged import ended_in
 
-    Who is then set aside need not be checked.
-
-    Parameters
-    ----------
-    arguments
-        The call.
-    """
-    from bids_neurodecode.levels.unchanged import ended_in, record_name
-
-    ended = set() if _never(arguments) else ended_in(arguments.work_dir)
-    return lambda person: record_name(person) in ended
+    return set() if _never(arguments) else ended_in(arguments.work_dir)
 
 
 def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> DatasetInput:

@@ -8,9 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bids_neurodecode.errors import InputError, ResourceError
 from bids_neurodecode.fetched import stand_in
@@ -29,13 +30,93 @@ NOT_VALID = (
 )
 
 
-def validate_dataset(folder: Path) -> dict[str, str]:
+class Validator:
+    """The validator: once it was started, it works beside this process.
+
+    As a context manager, it ends with its block at the latest.
+
+    Parameters
+    ----------
+    folder
+        The raw dataset (its derivatives are not entered).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._said is not None:
+            self._said.cleanup()
+
+    def start(self) -> None:
+        """Start it, once.
+
+        Raises
+        ------
+        ResourceError
+            If there is no validator.
+        """
+        if self._process is not None:
+            return
+        beside = Path(sys.executable).parent / VALIDATOR
+        program = str(beside) if beside.is_file() else shutil.which(VALIDATOR)
+        if program is None:
+            raise ResourceError(NO_VALIDATOR.format(name=VALIDATOR))
+        # files take all that it says while nobody listens, as pipes do not
+        self._said = tempfile.TemporaryDirectory(prefix='bids_neurodecode-')
+        place = Path(self._said.name)
+        with (place / 'out').open('wb') as out, (place / 'err').open('wb') as err:
+            self._process = subprocess.Popen(
+                [program, str(self.folder), '--format', 'json', '--ignoreWarnings'],
+                stdout=out,
+                stderr=err,
+                env={**os.environ, 'NO_COLOR': '1', 'DENO_NO_UPDATE_CHECK': '1'},
+            )
+
+    def errors(self) -> list[Mapping[str, Any]]:
+        """Wait for it, and return what it found.
+
+        Raises
+        ------
+        InputError
+            If it could not read the dataset.
+        ResourceError
+            If there is no validator.
+        """
+        self.start()
+        assert self._process is not None
+        assert self._said is not None
+        self._process.wait()
+        found, told = (
+            (Path(self._said.name) / name).read_text('utf-8', errors='replace')
+            for name in ('out', 'err')
+        )
+        try:
+            issues: list[Mapping[str, Any]] = json.loads(found)['issues']['issues']
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            lines = (told or found or 'it said nothing').strip().splitlines()
+            failed = VALIDATOR_FAILED.format(folder=self.folder, reason=lines[-1])
+            raise InputError(failed) from error
+        return [issue for issue in issues if issue.get('severity') == 'error']
+
+
+def validate_dataset(folder: Path, validator: Validator | None = None) -> dict[str, str]:
     """Run the validator.
 
     Parameters
     ----------
     folder
         The raw dataset (its derivatives are not entered).
+    validator
+        Of it, which may have been started before.
 
     Returns
     -------
@@ -48,10 +129,11 @@ def validate_dataset(folder: Path) -> dict[str, str]:
     ResourceError
         If there is no validator.
     """
-    try:
-        found = _errors(folder)
-    except InputError as error:
-        return {'': str(error)}
+    with validator or Validator(folder) as at_work:
+        try:
+            found = at_work.errors()
+        except InputError as error:
+            return {'': str(error)}
     by_owner: dict[str, list[Mapping[str, Any]]] = {}
     for issue in found:
         location = str(issue.get('location', ''))
@@ -73,23 +155,3 @@ def _line(folder: Path, label: str, issues: Sequence[Mapping[str, Any]]) -> str:
         location=first.get('location', 'the dataset'),
         name=VALIDATOR,
     )
-
-
-def _errors(folder: Path) -> list[Mapping[str, Any]]:
-    beside = Path(sys.executable).parent / VALIDATOR
-    program = str(beside) if beside.is_file() else shutil.which(VALIDATOR)
-    if program is None:
-        raise ResourceError(NO_VALIDATOR.format(name=VALIDATOR))
-    result = subprocess.run(
-        [program, str(folder), '--format', 'json', '--ignoreWarnings'],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, 'NO_COLOR': '1', 'DENO_NO_UPDATE_CHECK': '1'},
-    )
-    try:
-        issues: list[Mapping[str, Any]] = json.loads(result.stdout)['issues']['issues']
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        lines = (result.stderr or result.stdout or 'it said nothing').strip().splitlines()
-        raise InputError(VALIDATOR_FAILED.format(folder=folder, reason=lines[-1])) from error
-    return [issue for issue in issues if issue.get('severity') == 'error']

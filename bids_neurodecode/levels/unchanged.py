@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bids_neurodecode.bids.anatomy import anatomical_image, place_of, tissue_file
+from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.bids.provenance import software_versions
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import BEGUN, write_json
@@ -184,9 +185,10 @@ def remember(participant: ParticipantInput, run: RunSettings, key: str) -> None:
     write_json(_record(participant, run.work_dir), content)
 
 
-def ended_in(work_dir: Path) -> set[str]:
-    """Return the names of the records of all runs that ended well below a work folder."""
-    return {file.name for file in work_dir.glob('*/ended/*.json')}
+def ended_in(work_dir: Path) -> set[tuple[str, str]]:
+    """Return participants and tasks of whom runs ended well, in any folder of a work folder."""
+    found = map(parse_entities, work_dir.glob('*/ended/*.json'))
+    return {(own.get('sub', ''), own.get('task', '')) for own in found}
 
 
 def forget(participant: ParticipantInput, work_dir: Path) -> None:
@@ -203,12 +205,7 @@ def forget(participant: ParticipantInput, work_dir: Path) -> None:
 
 
 def _record(participant: ParticipantInput, work_dir: Path) -> Path:
-    return work_dir / 'ended' / record_name(participant)
-
-
-def record_name(participant: ParticipantInput) -> str:
-    """Return the name of the file in which is kept what an earlier run was given."""
-    return f'sub-{participant.label}_task-{participant.task}.json'
+    return work_dir / 'ended' / f'sub-{participant.label}_task-{participant.task}.json'
 
 
 def _outputs(participant: ParticipantInput, run: RunSettings) -> Iterator[Path]:
