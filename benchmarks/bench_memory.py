@@ -129,7 +129,7 @@ def selection(given: dict[str, Any], _: Path) -> None:
 
 def linear(given: dict[str, Any], _: Path) -> None:
     """The linear decoder on a fifth of the columns."""
-    from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+    from bids_neurodecode.systems.reconstruction.recipe import decode_pictures
 
     decode_pictures(
         given['estimates'],

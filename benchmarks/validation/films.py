@@ -31,7 +31,7 @@ from bids_neurodecode.systems.movie.agreement import compare, compare_group
 from bids_neurodecode.systems.movie.banded import encode_banded
 from bids_neurodecode.systems.movie.comparison import compare_models
 from bids_neurodecode.systems.movie.frames import judge_frames
-from bids_neurodecode.systems.movie.intervals import block_intervals, mean_interval
+from bids_neurodecode.systems.movie.intervals import block_intervals, mean_test
 from bids_neurodecode.systems.movie.judging import FilmScorer
 from bids_neurodecode.systems.movie.parts import Pool, standardize_within
 from bids_neurodecode.systems.movie.recipe import FilmEncoding, FilmRidge, encode_films
@@ -301,8 +301,8 @@ def frames_interval(rng: Rng, past: float, volumes: int) -> bool:
     """Tell whether the interval of a mean over frames that follow each other covers."""
     series = np.concatenate([autoregressive(rng, volumes, 1, past)[:, 0] for _ in 'ab'])
     labels = np.repeat(['a', 'b'], volumes)
-    low, high = mean_interval(series, labels, block=23, confidence=0.95)
-    return bool(low <= 0 <= high)
+    found = mean_test(series, labels, block=23, confidence=0.95)
+    return bool(found.low <= 0 <= found.high)
 
 
 def voxels_interval(rng: Rng, parts: int, volumes: int, statistic: int) -> bool:

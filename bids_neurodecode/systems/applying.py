@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
@@ -17,7 +16,9 @@ from bids_neurodecode.samples import Samples, contents
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import LinearDecoder
 from bids_neurodecode.systems.outcomes import Outcome, judge
-from bids_neurodecode.systems.scoring import FEW_GROUPS
+from bids_neurodecode.systems.pooling import IDENTIFICATION
+from bids_neurodecode.systems.scoring import FEW_GROUPS, SYSTEM
+from bids_neurodecode.typing import FloatArray, IndexArray
 
 PROTOCOL = 'applied-to-new-data'
 NO_VALUES = 'The responses hold values that are not finite in {n} of the model voxels.'
@@ -42,7 +43,7 @@ class Application:
 
     scores: tuple[Score, ...]
     samples: pd.DataFrame
-    null: npt.NDArray[np.float64]
+    null: FloatArray
     notes: tuple[str, ...]
 
 
@@ -92,17 +93,7 @@ def apply_decoder(
         raise DataError(NO_VALUES.format(n=bad))
     names = samples.table['stimulus'].astype(str)
     candidates = tuple(sorted(set(names)))
-    outcome = judge(
-        'ridge',
-        decoder.components,
-        decoder,
-        samples,
-        features,
-        candidates,
-        fold=0,
-        rows=None,
-        average=False,
-    )
+    outcome = judge('ridge', decoder.components, decoder, samples, features, candidates)
     table = outcome.table.assign(
         fold=0,
         n_candidates=len(candidates),
@@ -115,64 +106,49 @@ def apply_decoder(
     notes: tuple[str, ...] = ()
     if n_shown < MIN_GROUPS:
         few = FEW_GROUPS.format(n=n_shown, what='stimuli', need=MIN_GROUPS)
-        notes = (*notes, few)
+        notes = (few,)
     if len(candidates) < 2:
         return Application((), table, np.empty(0), notes)
-    scores, null = _scores(outcome, shown, evaluation, rng)
-    return Application(scores, table, null, notes)
+    found = [_score(metric, outcome, shown, evaluation, rng) for metric in IDENTIFICATION]
+    return Application(tuple(row for row, _ in found), table, found[0][1], notes)
 
 
-def _scores(
+def _score(
+    metric: str,
     outcome: Outcome,
-    shown: npt.NDArray[np.intp],
+    shown: IndexArray,
     evaluation: EvaluationSettings,
     rng: np.random.Generator,
-) -> tuple[tuple[Score, ...], npt.NDArray[np.float64]]:
-    scores = []
-    nulls = []
-    for metric, each, chance in (
-        (
-            'identification_top1',
-            identification.outcomes_top1(outcome.similarities),
-            1 / len(outcome.candidates),
-        ),
-        ('identification_2way', identification.outcomes_2way(outcome.similarities), 0.5),
-    ):
-        rows = np.arange(len(each))
+) -> tuple[Score, FloatArray]:
+    """Score one metric; return the row and its permuted scores."""
+    table, truth = IDENTIFICATION[metric](outcome.similarities), outcome.truth
+    rows = np.arange(len(table))
 
-        def statistic(
-            index: npt.NDArray[np.intp],
-            values: npt.NDArray[np.float64] = each,
-            rows: npt.NDArray[np.intp] = rows,
-        ) -> float:
-            return float(values[rows, outcome.truth[index]].mean())
+    def statistic(index: IndexArray) -> float:
+        return float(table[rows, truth[index]].mean())
 
-        testable = len(np.unique(shown)) >= MIN_GROUPS
-        n_permutations = evaluation.n_permutations if testable else 0
-        test = permutation_test(statistic, len(each), n_permutations, rng, units=shown)
-        low, high = bootstrap_ci(
-            each[rows, outcome.truth],
-            rng=rng,
-            groups=shown,
-            n_bootstrap=evaluation.n_bootstrap,
-            confidence=evaluation.confidence,
-            bounds=bounds_of(metric),
-        )
-        nulls.append(test.null)
-        scores.append(
-            Score(
-                system='reconstruction',
-                model='ridge',
-                protocol=PROTOCOL,
-                split='new',
-                space=outcome.space,
-                metric=metric,
-                value=test.observed,
-                n=len(each),
-                chance=chance,
-                ci_low=low,
-                ci_high=high,
-                p=test.p,
-            )
-        )
-    return tuple(scores), nulls[0]
+    n_permutations = evaluation.n_permutations if shown.max() + 1 >= MIN_GROUPS else 0
+    test = permutation_test(statistic, len(table), n_permutations, rng, units=shown)
+    low, high = bootstrap_ci(
+        table[rows, truth],
+        rng=rng,
+        groups=shown,
+        n_bootstrap=evaluation.n_bootstrap,
+        confidence=evaluation.confidence,
+        bounds=bounds_of(metric),
+    )
+    row = Score(
+        system=SYSTEM,
+        model='ridge',
+        protocol=PROTOCOL,
+        split='new',
+        space=outcome.space,
+        metric=metric,
+        value=test.observed,
+        n=len(table),
+        chance=1 / table.shape[1] if metric == 'identification_top1' else 0.5,
+        ci_low=low,
+        ci_high=high,
+        p=test.p,
+    )
+    return row, test.null

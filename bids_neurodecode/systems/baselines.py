@@ -7,21 +7,20 @@ the space of the decoder that it is compared with.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.evaluation import identification
 from bids_neurodecode.mapped import rows_of
 from bids_neurodecode.samples import Responses, Samples
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, RealArray
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.linear import LinearDecoder
 
-Components = Callable[[npt.NDArray[np.floating[Any]]], Float32Array]
+Components = Callable[[RealArray], Float32Array]
 
 
 def shuffled(train: Samples, rng: np.random.Generator) -> Samples:
@@ -57,7 +56,7 @@ def nearest(decoder: LinearDecoder, train: Samples, features: PerStimulus) -> Co
     patterns = decoder.voxels.apply(average.values)
     known = decoder.space.transform(features.of(average.table['stimulus'].astype(str)))
 
-    def components(responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    def components(responses: RealArray) -> Float32Array:
         alike = identification.similarity(
             decoder.voxels.apply(responses), patterns, measure='pearson'
         )
@@ -69,7 +68,7 @@ def nearest(decoder: LinearDecoder, train: Samples, features: PerStimulus) -> Co
 def mean_image(decoder: LinearDecoder) -> Components:
     """Predict the mean of the training stimuli, which is the origin of the space."""
 
-    def components(responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+    def components(responses: RealArray) -> Float32Array:
         return np.zeros((len(responses), decoder.space.n_components), dtype=np.float32)
 
     return components

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.typing import IndexArray
+from bids_neurodecode.typing import IndexArray, RealArray
 
 
 def draw_examples(names: Sequence[str], n: int) -> tuple[list[str], IndexArray]:
@@ -36,7 +34,7 @@ def draw_examples(names: Sequence[str], n: int) -> tuple[list[str], IndexArray]:
 
 
 def pick_examples(
-    score: npt.NDArray[np.floating[Any]], n: int, names: Sequence[str] | None = None
+    score: RealArray, n: int, names: Sequence[str] | None = None
 ) -> tuple[list[str], IndexArray]:
     """Choose the best, the middle and the worst samples.
 

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.evaluation import images
 from bids_neurodecode.evaluation.metrics import TRUE_FEATURES, Score
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome
-from bids_neurodecode.typing import IndexArray
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.scoring import Scorer
@@ -25,7 +24,7 @@ MANY_PAIRS = (
 
 SPACE = 'images'
 MAX_PAIRS = 10_000
-_METRICS: dict[str, Callable[[Any, Any], npt.NDArray[np.float64]]] = {
+_METRICS: dict[str, Callable[[Any, Any], FloatArray]] = {
     'pixcorr': images.pixcorr,
     'ssim_2d': images.ssim_2d,
 }
@@ -95,10 +94,10 @@ def _of_truth(row: Score, value: float) -> Score:
 
 def _gallery(
     outcomes: Sequence[Outcome], pictures: PerStimulus
-) -> tuple[npt.NDArray[np.float32], IndexArray, IndexArray, IndexArray]:
+) -> tuple[Float32Array, IndexArray, IndexArray, IndexArray]:
     """Return the images needed, and each sample's guess, truth and best guess among them."""
     place = {name: row for row, name in enumerate(pictures.stimuli)}
-    means: list[npt.NDArray[np.float32]] = []
+    means: list[Float32Array] = []
     guess: list[int] = []
     truth: list[int] = []
     for number, outcome in enumerate(outcomes):
@@ -120,14 +119,14 @@ class _Pairs:
 
     def __init__(
         self,
-        compare: Callable[[Any, Any], npt.NDArray[np.float64]],
-        gallery: npt.NDArray[np.float32],
+        compare: Callable[[Any, Any], FloatArray],
+        gallery: Float32Array,
     ) -> None:
         self._compare = compare
         self._gallery = gallery
         self._known = np.full((len(gallery), len(gallery)), np.nan, dtype=np.float64)
 
-    def __call__(self, truth: IndexArray, guess: IndexArray) -> npt.NDArray[np.float64]:
+    def __call__(self, truth: IndexArray, guess: IndexArray) -> FloatArray:
         missing = np.isnan(self._known[truth, guess])
         pairs = np.unique(np.stack([truth[missing], guess[missing]], axis=1), axis=0)
         for start in range(0, len(pairs), _AT_ONCE):

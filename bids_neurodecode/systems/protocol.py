@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import SplitSettings
@@ -23,6 +22,7 @@ from bids_neurodecode.samples import (
     split_in_time,
 )
 from bids_neurodecode.stimuli.duplicates import Repeat
+from bids_neurodecode.typing import FloatArray, RealArray
 
 PARTS = ('train', 'validation', 'test')
 FEW_STIMULI = 20
@@ -318,7 +318,7 @@ def check_clusters(table: pd.DataFrame, settings: SplitSettings) -> None:
 def cluster_stimuli(
     table: pd.DataFrame,
     stimuli: Sequence[str],
-    features: Sequence[npt.NDArray[np.floating[Any]]],
+    features: Sequence[RealArray],
     n_clusters: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -533,9 +533,7 @@ def apart_from_repeats(
     return Split(split.by, tuple(folds), split.table, split.name), text, ()
 
 
-def _nearest(
-    times: npt.NDArray[np.floating[Any]], wanted: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.float64]:
+def _nearest(times: RealArray, wanted: RealArray) -> FloatArray:
     """Return the distance of each wanted time from the nearest of the sorted times."""
     after = np.clip(np.searchsorted(times, wanted), 0, len(times) - 1)
     before = np.clip(after - 1, 0, None)

@@ -103,10 +103,6 @@ class RunSettings:
             self.output_dir, self.bids_dir, tuple(self.derivatives), self.notes, self.run_id
         )
 
-    def record(self) -> str:
-        """Return that as JSON."""
-        return self.call.to_json()
-
 
 def settings_of(config: Config, *groups: str) -> str:
     """Return the settings as JSON with every other group at its default.
@@ -268,5 +264,5 @@ class Ladder:
             elif parameter.kind is ParticipantInput:
                 facts[parameter.name] = self._participant
             elif parameter.kind is Call:
-                facts[parameter.name] = run.record()
+                facts[parameter.name] = run.call.to_json()
         return facts

@@ -8,20 +8,15 @@ it, ``made.json`` last.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import logging
-import sys
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from bids_neurodecode import errors
-from bids_neurodecode.processes import die_with, run_module
-from bids_neurodecode.workflow.files import read_record, save_json
+from bids_neurodecode.processes import run_module
+from bids_neurodecode.workflow.files import read_record
 
 TRACEBACK = 'traceback.txt'
 """Where an error of the program is written, in the folder of the job."""
@@ -107,37 +102,3 @@ def content_key(words: Iterable[str], files: Iterable[str]) -> str:
         with Path(file).open('rb') as stream:
             digest.update(hashlib.file_digest(stream, 'sha256').digest())
     return digest.hexdigest()[:16]
-
-
-def serve(run_job: Callable[[Job, Path], None]) -> int:
-    """Run the job of the folder that the command line names first; return the exit status.
-
-    What is wrong with the job goes into ``error.json``; the traceback of any other error is kept.
-    The process dies with the one that started it (Linux), whose id comes second.
-    """
-    folder = Path(sys.argv[1])
-    sys.excepthook = functools.partial(_keep_traceback, folder)
-    die_with(int(sys.argv[2]))
-    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', datefmt='%H:%M:%S')
-    try:
-        run_job(read_record(Job, folder / 'job.json'), folder)
-    except errors.NeurodecodeError as error:
-        save_json(folder / 'error.json', Wrong(_kind_of(error), str(error)))
-        return 1
-    return 0
-
-
-def _kind_of(error: errors.NeurodecodeError) -> str:
-    """Return the name of an error's class, or of the nearest one that the parent knows."""
-    own = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-    return next(own)
-
-
-def _keep_traceback(
-    folder: Path,
-    kind: type[BaseException],
-    error: BaseException,
-    where: TracebackType | None,
-) -> None:
-    lines = traceback.format_exception(kind, error, where)
-    (folder / TRACEBACK).write_text(''.join(lines), encoding='utf-8')

@@ -322,6 +322,7 @@ class Viewer:
     films: dict
     broken: bool = False
 
+    @property
     def mask(self):
         return VoxelMask(np.ones((2, 1, 1), bool), np.eye(4))
 

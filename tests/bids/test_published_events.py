@@ -816,6 +816,7 @@ class Pieces:
     def __init__(self, label, *pieces):
         self.label, self.pieces = label, pieces
 
+    @property
     def mask(self):
         return VoxelMask(np.ones((2, 1, 1), dtype=bool), np.eye(4))
 

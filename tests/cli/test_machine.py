@@ -25,7 +25,7 @@ from bids_neurodecode.cli.parser import parse_arguments
 from bids_neurodecode.errors import ArgumentsError, InputError
 from bids_neurodecode.models.weights import load_manifest, weights_path
 from bids_neurodecode.signals.atlas import region_table
-from bids_neurodecode.systems.encoding.setup import SHARED_NOISE, ceiling_notes
+from bids_neurodecode.systems.encoding.recipe import SHARED_NOISE, ceiling_notes
 from bids_neurodecode.workflow.run import NO_ROOM, read_crash
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import Config
@@ -82,8 +81,8 @@ class ConditionAnalysis:
     maps: VoxelMaps
     keep: BoolArray
     dissimilarity: Dissimilarity
-    accuracy: npt.NDArray[np.float64] | None
-    accuracy_fdr: npt.NDArray[np.float64] | None
+    accuracy: FloatArray | None
+    accuracy_fdr: FloatArray | None
     selection: VoxelSelection
     scores: tuple[Score, ...]
     notes: tuple[str, ...]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.report import scores
@@ -17,6 +16,7 @@ from bids_neurodecode.report.results import ConditionResults
 from bids_neurodecode.report.section_scores import without_empty
 from bids_neurodecode.report.style import BLACK, styled
 from bids_neurodecode.report.verdicts import shown_by
+from bids_neurodecode.typing import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +129,7 @@ def _shown(metric: str, row: pd.Series[Any], key: str, chance: float) -> str:
     return shown_by(metric, float(row[key]), chance, interval, float(row['p_fdr']))
 
 
-def matrix_of(pairs: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float64]:
+def matrix_of(pairs: pd.DataFrame, names: Sequence[str]) -> FloatArray:
     """Return the distances of a table of pairs as a symmetric matrix, 0 on its diagonal.
 
     Parameters
@@ -150,9 +150,7 @@ def matrix_of(pairs: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float
 
 
 @styled
-def plot_dissimilarity(
-    matrix: npt.NDArray[np.float64], clear: npt.NDArray[np.bool_], names: Sequence[str]
-) -> Figure:
+def plot_dissimilarity(matrix: FloatArray, clear: BoolArray, names: Sequence[str]) -> Figure:
     """Draw the distances of conditions as a matrix.
 
     Parameters

@@ -12,18 +12,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import lil_array
 
 from bids_neurodecode.evaluation.statistics import MIN_GROUPS, inflation_of
 from bids_neurodecode.signals.meshes import within_reach
 from bids_neurodecode.systems.voxels import Estimates
-from bids_neurodecode.typing import FloatArray
+from bids_neurodecode.typing import BoolArray, FloatArray
 
 
 def searchlight(
     estimates: Estimates,
-    within: npt.NDArray[np.bool_],
+    within: BoolArray,
     radius: float,
     meshes: Iterable[Path] = (),
 ) -> FloatArray:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
@@ -24,7 +23,7 @@ from bids_neurodecode.systems.comparison import unit_values
 from bids_neurodecode.systems.conditions.patterns import patterns_of, residuals
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE
 from bids_neurodecode.systems.scoring import LABELS
-from bids_neurodecode.typing import FloatArray
+from bids_neurodecode.typing import BoolArray, FloatArray
 
 MODEL, METRIC = 'crossnobis', 'crossnobis_mean'
 _LEAST_SHRINKAGE = 1e-6
@@ -156,7 +155,7 @@ def _mean_score(
     found: _Products,
     each: FloatArray,
     distance: FloatArray,
-    known: npt.NDArray[np.bool_],
+    known: BoolArray,
     protocol: str,
     settings: EvaluationSettings,
     rng: np.random.Generator,

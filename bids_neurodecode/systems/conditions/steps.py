@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.maps import BESIDE, MAPS
@@ -31,6 +31,7 @@ from bids_neurodecode.systems.steps.responses import (
     reliability,
 )
 from bids_neurodecode.systems.steps.scores import write_scores
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import (
     read_record,
     read_table,
@@ -81,7 +82,7 @@ def add_conditions(ladder: Ladder) -> None:
     settings=('betas', 'selection', 'features', 'ridge', 'conditions', 'evaluation', 'seed'),
     memory=lambda size: 4 * size.betas_gb + 1,
 )
-def analyse(trials: Trials, tsnr_runs: npt.NDArray[np.float32]) -> Mapping[str, object]:
+def analyse(trials: Trials, tsnr_runs: Float32Array) -> Mapping[str, object]:
     """Decode conditions, predict the responses to them, and compare them, over held-out runs.
 
     Parameters
@@ -191,12 +192,8 @@ def publish_conditions(measured: Measured, analysed: Path) -> Mapping[str, objec
         if name == 'accuracy':
             fields['Radius'] = f'{measured.config.conditions.searchlight:g} mm'
         maps[name] = writer.image(name, analysed.with_name(f'{name}.nii.gz'), **fields)
-    maps['reliable'] = writer.image(
-        'reliable',
-        analysed.with_name('selected.nii.gz'),
-        more={'desc': facts.rule_name},
-        Description=f'Chosen on all trials: {facts.voxels.rule}',
-    )
+    selected = analysed.with_name('selected.nii.gz')
+    maps['reliable'] = publisher.chosen(selected, facts.rule_name, facts.voxels)
     record = measured.record(
         'conditions',
         warnings=(*measured.beta_info.warnings, *facts.warnings),
@@ -240,36 +237,28 @@ def publish_tables(
     predictions = predictions.drop(columns=['stim_file', 'two_way', 'space'])
     predictions = predictions.rename(columns={'stimulus': 'trial_type', 'retrieved': 'decoded'})
     confusion = _with_names(np.load(result.with_name('confusion.npy')), labels)
+    table = partial(writer.table, more={'desc': DESC})
     tables = {
         'metrics': writer.metrics(result.with_name('metrics.tsv'), DESC),
         'betas_events': publish_trials(writer, trials, 'conditions'),
-        'predictions': writer.table(
-            'predictions',
-            predictions,
-            columns='condition_predictions',
-            more={'desc': DESC},
-        ),
-        'confusion': writer.table(
+        'predictions': table('predictions', predictions, columns='condition_predictions'),
+        'confusion': table(
             'confusion',
             confusion,
             columns={
                 str(confusion.columns[0]): {'Description': 'The condition that was shown'},
                 **{x: {'Description': f'Held-out trials decoded as {x}'} for x in labels},
             },
-            more={'desc': DESC},
         ),
-        'dissimilarity': writer.table(
+        'dissimilarity': table(
             'dissimilarity',
             read_table(result.with_name('dissimilarity.tsv')),
             columns='condition_pairs',
-            more={'desc': DESC},
         ),
     }
     regions = read_table(result.with_name('regions.tsv'))
     if len(regions):
-        tables['regions'] = writer.table(
-            'region_scores', regions, columns='condition_regions', more={'desc': DESC}
-        )
+        tables['regions'] = table('region_scores', regions, columns='condition_regions')
     return tables
 
 

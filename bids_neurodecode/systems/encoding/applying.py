@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
@@ -14,15 +13,13 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.samples import By, Fold, Samples, Split
 from bids_neurodecode.systems.applying import PROTOCOL
 from bids_neurodecode.systems.encoding.encoders import Bands, Encoder, predict
-from bids_neurodecode.systems.encoding.examples import pick_samples
-from bids_neurodecode.systems.encoding.outcomes import fold_result
-from bids_neurodecode.systems.encoding.recipe import NO_CEILING
+from bids_neurodecode.systems.encoding.outcomes import fold_result, pick_samples
+from bids_neurodecode.systems.encoding.recipe import NO_CEILING, ceiling_notes
 from bids_neurodecode.systems.encoding.scores import EncodingScorer, VoxelMaps
-from bids_neurodecode.systems.encoding.setup import ceiling_notes
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import sample_table
 from bids_neurodecode.systems.voxels import ncsnr_of
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +37,14 @@ class AppliedEncoding:
     maps
         Of averages where images are repeated, else of single trials.
     examples
-        See :func:`~bids_neurodecode.systems.encoding.examples.pick_samples`.
+        See :func:`~bids_neurodecode.systems.encoding.outcomes.pick_samples`.
     notes
         What a reader should know.
     """
 
     scores: tuple[Score, ...]
     samples: pd.DataFrame
-    null: npt.NDArray[np.float64]
+    null: FloatArray
     maps: VoxelMaps
     examples: tuple[pd.DataFrame, Float32Array]
     notes: tuple[str, ...]

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import RidgeSettings
@@ -28,7 +27,7 @@ from bids_neurodecode.systems.encoding.shared import (
     fit_layer,
     train_head,
 )
-from bids_neurodecode.typing import BoolArray
+from bids_neurodecode.typing import BoolArray, Float32Array
 
 TOO_FEW_PICTURES = (
     'Participant {person} saw {n} of the images that are held out for all; judging a new '
@@ -132,7 +131,7 @@ class _NewcomerScorer:
 
     person: str
     stimuli: tuple[str, ...]
-    truth: npt.NDArray[np.float32]
+    truth: Float32Array
     voxels: BoolArray
     ceiling: float
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import Config, EvaluationSettings
@@ -35,9 +34,8 @@ from bids_neurodecode.systems.encoding.encoders import (
     fit,
     predict,
 )
-from bids_neurodecode.systems.encoding.examples import pick_samples
 from bids_neurodecode.systems.encoding.network import NetworkEncoder
-from bids_neurodecode.systems.encoding.outcomes import FoldResult, fold_result
+from bids_neurodecode.systems.encoding.outcomes import FoldResult, fold_result, pick_samples
 from bids_neurodecode.systems.encoding.refitting import FittedFold, refit_encoders
 from bids_neurodecode.systems.encoding.scores import (
     SYSTEM,
@@ -45,13 +43,6 @@ from bids_neurodecode.systems.encoding.scores import (
     Refitted,
     VoxelMaps,
     centred,
-)
-from bids_neurodecode.systems.encoding.setup import (
-    ceiling_notes,
-    extra_fits,
-    has_baseline,
-    subsets,
-    usable,
 )
 from bids_neurodecode.systems.linear import candidate_stimuli
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
@@ -63,7 +54,7 @@ from bids_neurodecode.systems.voxels import (
     scored_ceiling,
     scored_ncsnr,
 )
-from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 NO_CEILING = (
     'No stimulus is repeated, so there is no noise ceiling and scores are not noise-normalised.'
@@ -87,6 +78,14 @@ FEWER = (
 )
 
 SHUFFLED = 'baseline-shuffled'
+ROWS = 1024
+"""Trials that are looked at together."""
+NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
+
+SHARED_NOISE = (
+    '{some} repeats of a stimulus lie within one run and share its slow noise, which counts as '
+    'response: noise ceilings are too high, and noise-normalised scores too low.'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,7 @@ class PictureEncoding:
         The final model.
     examples
         Samples that ``maps`` are of, with their responses and predictions: see
-        :func:`~bids_neurodecode.systems.encoding.examples.pick_samples`.
+        :func:`~bids_neurodecode.systems.encoding.outcomes.pick_samples`.
     curves
         Of a network: how its training went in each fold: a row per fold (from 1), epoch and part.
     kept
@@ -312,7 +311,7 @@ class _Run:
     ) -> tuple[Evaluation, dict[str, VoxelMaps]]:
         """Pool the folds into scores."""
         scores: list[Score] = []
-        nulls: dict[str, npt.NDArray[np.float64]] = {}
+        nulls: dict[str, FloatArray] = {}
         maps: dict[str, VoxelMaps] = {}
         refitted: Mapping[str, Refitted] = {}
         if self.refits:
@@ -421,3 +420,72 @@ class _Run:
             notes.append(EXCLUDED.format(space=maps.space, share=share, threshold=threshold))
             notes += ceiling_notes(self.split.table)
         return tuple(notes)
+
+
+def ceiling_notes(table: pd.DataFrame) -> tuple[str, ...]:
+    """Say which repeats make noise ceilings too high: those that share the noise of a run.
+
+    Parameters
+    ----------
+    table
+        One row per trial, with ``stimulus`` and ``run``.
+    """
+    if 'run' not in table.columns or not table.duplicated(['stimulus', 'run']).any():
+        return ()
+    over_runs = bool((table.groupby('stimulus')['run'].nunique() > 1).any())
+    return (SHARED_NOISE.format(some='Some' if over_runs else 'All'),)
+
+
+def usable(estimates: Estimates) -> BoolArray:
+    """Return the voxels with finite betas in all trials, within the chosen regions.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    samples = estimates.samples
+    keep = np.ones(samples.values.shape[1], dtype=bool)
+    for values in (part.values for part in (samples, *estimates.tuned)):
+        for start in range(0, len(values), ROWS):
+            keep &= np.isfinite(values[start : start + ROWS]).all(axis=0)
+    if estimates.within is not None:
+        keep &= estimates.within
+    if not keep.any():
+        raise DataError(NO_VOXELS)
+    return np.asarray(keep)
+
+
+def subsets(bands: Bands, settings: EncoderSettings) -> list[tuple[str, ...]]:
+    """Return the sets of feature spaces that a partition needs: each alone, each left out.
+
+    Parameters
+    ----------
+    bands
+        Feature spaces by name.
+    settings
+        Whether there is a partition.
+    """
+    if not settings.partition or len(bands) < 2:
+        return []
+    names = tuple(bands)
+    without = [tuple(n for n in names if n != name) for name in names]
+    return list(dict.fromkeys([(name,) for name in names] + without))
+
+
+def has_baseline(settings: EncoderSettings) -> bool:
+    """Tell whether shuffled stimuli are fitted too: regressions only, networks cost too much."""
+    return settings.baseline and settings.model in {'ridge', 'banded', 'shared'}
+
+
+def extra_fits(bands: Bands, settings: EncoderSettings) -> int:
+    """Return the number of fits in each fold beside the main one.
+
+    Parameters
+    ----------
+    bands
+        Feature spaces by name.
+    settings
+        Whether there are a partition and a baseline.
+    """
+    return int(has_baseline(settings)) + len(subsets(bands, settings))

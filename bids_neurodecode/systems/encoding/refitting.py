@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.models.refit import RidgePath
 from bids_neurodecode.models.ridge import make_folds
@@ -30,6 +29,7 @@ from bids_neurodecode.systems.linear import Group, group_labels
 from bids_neurodecode.systems.outcomes import REPEAT_AVERAGE, SINGLE_TRIAL
 from bids_neurodecode.systems.pooling import IDENTIFICATION, identification_values
 from bids_neurodecode.systems.refitting import StrArray, relabellings
+from bids_neurodecode.typing import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ def refit_encoders(
     """
     draws, _ = relabellings([f.part for f in folds], split, n_permutations, rng)
     again = [_Again(fold, features, settings) for fold in folds]
-    r: dict[str, list[npt.NDArray[np.float64]]] = {}
+    r: dict[str, list[FloatArray]] = {}
     identified: dict[str, dict[str, list[float]]] = {}
     for labels in draws:
         for space in again[0].spaces:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import SelectionSettings
@@ -16,7 +14,7 @@ from bids_neurodecode.samples import Fold, Split
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.running import RunningAgreement
 from bids_neurodecode.systems.movie.targets import FilmVoxels, agreement, choose_by_agreement
-from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray, RealArray
 
 MIN_FOR_AUTO = 3
 """Participants from which on ``auto`` chooses voxels by their agreement."""
@@ -199,7 +197,7 @@ def compare(
     n_participants: int,
     rng: np.random.Generator,
     within: BoolArray | None = None,
-    snr: npt.NDArray[np.floating[Any]] | None = None,
+    snr: RealArray | None = None,
 ) -> Compared:
     """Choose voxels by training volumes of each fold; measure agreement on test volumes.
 
@@ -308,7 +306,7 @@ def compare_group(
     delay: float,
     rng: np.random.Generator,
     within: BoolArray | None = None,
-    snr: npt.NDArray[np.floating[Any]] | None = None,
+    snr: RealArray | None = None,
     half: Half | None = None,
 ) -> Compared:
     """Do for the mean over participants what :func:`compare` does for one of them.
@@ -402,7 +400,7 @@ def _compared(
     settings: SelectionSettings,
     within: BoolArray | None,
     n_participants: int,
-    snr: npt.NDArray[np.floating[Any]] | None,
+    snr: RealArray | None,
     folds: Callable[[], list[FilmVoxels]],
 ) -> Compared:
     """Choose voxels: those of each fold by agreement, by the published ratio, or all of them."""

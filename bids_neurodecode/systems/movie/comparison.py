@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.samples import Samples, Split
 from bids_neurodecode.systems.movie.intervals import BLOCK_SECONDS, MeanTest, mean_test
@@ -13,13 +12,13 @@ from bids_neurodecode.systems.movie.parts import (
     part_labels,
     standardize_within,
 )
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 
 def compare_models(
     samples: Samples,
     split: Split,
-    rows: npt.NDArray[np.intp],
+    rows: IndexArray,
     predicted: Float32Array,
     others: Float32Array,
     *,
@@ -76,7 +75,7 @@ def compare_models(
     )
 
 
-def _unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _unit(values: FloatArray) -> FloatArray:
     """Bring columns to a mean square of 1; those that do not vary stay 0."""
     scale = np.sqrt((values**2).mean(axis=0))
     return values / np.where(scale > 0, scale, 1.0)

@@ -15,7 +15,7 @@ from bids_neurodecode.evaluation.metrics import Score
 from bids_neurodecode.evaluation.statistics import p_value
 from bids_neurodecode.samples import Samples
 from bids_neurodecode.systems.comparison import compare_with
-from bids_neurodecode.systems.movie.intervals import blocks_of, mean_interval
+from bids_neurodecode.systems.movie.intervals import MeanTest, blocks_of, mean_test
 from bids_neurodecode.systems.movie.judging import FilmScorer
 from bids_neurodecode.systems.movie.parts import SHARED_TRAINING, held_out_parts, part_labels
 from bids_neurodecode.systems.movie.scores import frame_ssim
@@ -127,7 +127,7 @@ def judge_frames(
     blocks = np.empty(len(parts), dtype=np.intp)
     blocks[at] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(at))))
     interval = partial(
-        mean_interval,
+        mean_test,
         parts=parts,
         block=scorer.block,
         confidence=evaluation.confidence,
@@ -276,11 +276,10 @@ def _row(
     similarity: Float32Array,
     *,
     protocol: str,
-    interval: Callable[[Float32Array], tuple[float, float]],
+    interval: Callable[[Float32Array], MeanTest],
     **more: Any,
 ) -> Score:
-    value, n = float(similarity.mean()), len(similarity)
-    low, high = interval(similarity)
-    if np.isfinite(low):
-        more |= {'ci_low': low, 'ci_high': min(1.0, high)}
+    value, n, found = float(similarity.mean()), len(similarity), interval(similarity)
+    if np.isfinite(found.low):
+        more |= {'ci_low': found.low, 'ci_high': min(1.0, found.high)}
     return Score('movie', model, protocol, 'test', space, 'frame_ssim', value, n, **more)

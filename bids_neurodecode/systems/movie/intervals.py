@@ -111,44 +111,6 @@ def _t_limits(
     return value - half, value + half
 
 
-def mean_interval(
-    values: npt.ArrayLike,
-    parts: npt.NDArray[np.str_],
-    *,
-    block: int,
-    confidence: float,
-    spread: float = 1.0,
-) -> tuple[float, float]:
-    """Return the interval of the mean of a series, such as the similarity of frames.
-
-    The means of blocks vary as a t distribution for that many blocks says, if they are
-    independent. Those of slow series are not (a block of 30 s and the next one, at an
-    autocorrelation of .93 a volume of 1.3 s, correlate by .4): what neighbours share, taken as
-    that of a first-order autoregression and made up for the estimate being too low, widens the
-    interval.
-
-    Parameters
-    ----------
-    values
-        Samples in order of time, (n_samples,).
-    parts
-        One label per sample; no block reaches over two parts.
-    block
-        Samples of a block, at the least.
-    confidence
-        Coverage, such as .95.
-    spread
-        By how much more the mean varies, as folds share training data.
-
-    Returns
-    -------
-    tuple of float
-        NaN with fewer than :data:`MIN_GROUPS` blocks.
-    """
-    found = mean_test(values, parts, block=block, confidence=confidence, spread=spread)
-    return found.low, found.high
-
-
 @dataclass(frozen=True)
 class MeanTest:
     """A mean of a series, its interval, its two-sided p value, and blocks that these are over."""
@@ -168,7 +130,13 @@ def mean_test(
     confidence: float,
     spread: float = 1.0,
 ) -> MeanTest:
-    """Test the mean of a series against 0, with the interval of :func:`mean_interval`.
+    """Test the mean of a series, such as the similarity of frames, against 0, with its interval.
+
+    The means of blocks vary as a t distribution for that many blocks says, if they are
+    independent. Those of slow series are not (a block of 30 s and the next one, at an
+    autocorrelation of .93 a volume of 1.3 s, correlate by .4): what neighbours share, taken as
+    that of a first-order autoregression and made up for the estimate being too low, widens the
+    interval.
 
     Parameters
     ----------

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation.metrics import Score
@@ -31,8 +30,8 @@ from bids_neurodecode.systems.movie.parts import (
     part_labels,
     standardize_within,
 )
-from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS, surrogate_test
-from bids_neurodecode.typing import Float32Array, FloatArray
+from bids_neurodecode.systems.movie.surrogates import MIN_SECONDS, HeldOutFilm
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 TOO_SHORT = (
     'The scores of {model} have no p values: {seconds:.0f} s of held-out film could be scored '
@@ -78,7 +77,7 @@ class Judged:
     p_fdr: FloatArray
     p_fwer: FloatArray
     predictions: Float32Array
-    rows: npt.NDArray[np.intp]
+    rows: IndexArray
     r_fwer: float
     null: FloatArray
     scores: tuple[Score, ...]
@@ -135,8 +134,8 @@ class FilmScorer:
         predicted = _held_out(folds, rows, fold_of)
         measured = np.asarray(samples.values[rows])
         truth, scaled = (standardize_within(x, labels) for x in (measured, predicted))
-        used = np.stack([fold.used for fold in folds])
-        pool = Pool(used, np.bincount(fold_of, minlength=len(folds)).astype(np.float64))
+        held = HeldOutFilm(truth, samples.table, folds, parts)
+        pool = held.pool
         by_fold = pool.each(pearson_by_column, truth, scaled, fold_of)
         r = pool.voxels(by_fold)
         median, mean = pool.summary(by_fold)
@@ -146,7 +145,7 @@ class FilmScorer:
         n_draws = self.evaluation.n_permutations
         notes = _notes(pool, model, seconds, n_draws)
         n_draws *= seconds >= MIN_SECONDS
-        test = surrogate_test(truth, samples.table, folds, parts, r, pool, n_draws, self.rng)
+        test = held.test(r, n_draws, self.rng)
         limits = block_intervals(
             truth,
             scaled,
@@ -191,7 +190,7 @@ def _notes(pool: Pool, model: str, seconds: float, n_draws: int) -> tuple[str, .
 
 
 def _held_out(
-    folds: Sequence[FoldPrediction], rows: npt.NDArray[np.intp], fold_of: npt.NDArray[np.intp]
+    folds: Sequence[FoldPrediction], rows: IndexArray, fold_of: IndexArray
 ) -> Float32Array:
     """Return what the fold of each row predicts of it, (n_rows, n_voxels)."""
     predicted = np.empty((len(rows), folds[0].predicted.shape[1]), dtype=np.float32)

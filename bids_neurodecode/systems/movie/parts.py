@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -172,6 +172,34 @@ def moments_of(table: pd.DataFrame) -> tuple[IndexArray, dict[str, IndexArray]]:
         moments[rows] = inverse
         first[film] = rows[where]
     return moments, first
+
+
+def of_moments(
+    table: pd.DataFrame, describe: Callable[[str, FloatArray], Mapping[str, RealArray]]
+) -> dict[str, RealArray]:
+    """Describe each moment of each film once, however often it is shown.
+
+    Parameters
+    ----------
+    table
+        One row per sample, with ``film`` and ``onset`` (s), numbered from 0.
+    describe
+        Takes a film and moments of it (s), and returns features of these by name,
+        (n_moments, n_features) each.
+
+    Returns
+    -------
+    dict
+        The features of each sample by name, (n_samples, n_features).
+    """
+    found: dict[str, RealArray] = {}
+    for film, rows in table.groupby('film', sort=False):
+        onsets, place = np.unique(rows['onset'].to_numpy(dtype=float), return_inverse=True)
+        for name, values in describe(str(film), onsets).items():
+            if name not in found:
+                found[name] = np.empty((len(table), values.shape[1]), dtype=values.dtype)
+            found[name][rows.index] = values[place]
+    return found
 
 
 def rows_to_predict(table: pd.DataFrame, test: IndexArray) -> IndexArray:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import Config
@@ -18,7 +17,7 @@ from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.systems.movie.network import MovieNetworkSettings
 from bids_neurodecode.systems.movie.parts import Pool, showings_of
 from bids_neurodecode.systems.movie.recipe import FilmRidge, fit_encoder
-from bids_neurodecode.typing import Float32Array, IndexArray
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 TOO_FEW = (
     'The movie network has {n} training samples left in fold {fold}; at least {least} are needed. '
@@ -54,9 +53,9 @@ class FilmData:
     aligned: Samples
     responses: Samples
     features: Float32Array
-    chunks: Callable[[npt.NDArray[np.intp]], Chunks]
+    chunks: Callable[[IndexArray], Chunks]
     repetition_time: float
-    chosen: npt.NDArray[np.bool_] | None = None
+    chosen: BoolArray | None = None
 
 
 def network_samples(
@@ -146,12 +145,12 @@ def network_settings(
 
 def choose_voxels(
     data: FilmData,
-    train: npt.NDArray[np.intp],
+    train: IndexArray,
     config: Config,
     *,
-    within: npt.NDArray[np.bool_] | None = None,
+    within: BoolArray | None = None,
     device: Any = 'cpu',
-) -> npt.NDArray[np.intp]:
+) -> IndexArray:
     """Return the voxels that ridge regression predicts best within training samples, in order.
 
     Parameters
@@ -181,9 +180,7 @@ def choose_voxels(
     return candidates[np.sort(np.argsort(-score, kind='stable')[:most])]
 
 
-def rows_on_voxels(
-    r: Mapping[str, npt.NDArray[np.float64]], protocol: str, pool: Pool
-) -> tuple[Score, ...]:
+def rows_on_voxels(r: Mapping[str, FloatArray], protocol: str, pool: Pool) -> tuple[Score, ...]:
     """Return the scores of other models on the network's voxels, to be compared with its own.
 
     Parameters

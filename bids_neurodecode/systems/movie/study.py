@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError
@@ -29,7 +28,7 @@ from bids_neurodecode.systems.movie.setup import (
     network_samples,
     network_settings,
 )
-from bids_neurodecode.typing import Float32Array, IndexArray
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, IndexArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,35 +75,32 @@ class NetworkStudy:
         The voxels that network takes, row numbers of voxels.
     """
 
-    keep: npt.NDArray[np.bool_]
+    keep: BoolArray
     judged: Judged | None
     reconstruction: Reconstruction | None
-    saliency: npt.NDArray[np.float64] | None
+    saliency: FloatArray | None
     scores: tuple[Score, ...]
     curves: tuple[Mapping[str, Any], ...]
     network: MovieNetwork
-    columns: npt.NDArray[np.intp]
+    columns: IndexArray
     pool: Pool
     mean_frame: Float32Array | None = None
     """Mean frame that it was trained on; None without a decoder."""
     notes: tuple[str, ...] = ()
 
 
-@dataclass(eq=False)
-class _Folds:
-    """What each fold leaves, in lists."""
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """What a fold leaves: predictions of the whole of its films, and frames of its test rows."""
 
-    rows: list[Any] = field(default_factory=list)
-    columns: list[Any] = field(default_factory=list)
-    predictions: list[Any] = field(default_factory=list)
-    whole: list[Any] = field(default_factory=list)
-    truth: list[Any] = field(default_factory=list)
-    decoded: list[Any] = field(default_factory=list)
-    through: list[Any] = field(default_factory=list)
-    mean_frames: list[Any] = field(default_factory=list)
-    networks: list[MovieNetwork] = field(default_factory=list)
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    test: IndexArray
+    columns: IndexArray
+    network: MovieNetwork
+    whole: Float32Array | None = None
+    truth: Float32Array | None = None
+    decoded: Float32Array | None = None
+    through: Float32Array | None = None
+    mean_frame: Float32Array | None = None
 
 
 def study_network(
@@ -138,7 +134,7 @@ def study_network(
     DataError
         If too few samples are left to train on, or none to test.
     """
-    found = _Folds()
+    folds: list[_Fold] = []
     measured = np.asarray(np.isfinite(data.aligned.values).all(axis=1))
     held = np.concatenate([fold.test for fold in split])
     if not measured[held].any():
@@ -163,19 +159,17 @@ def study_network(
             checkpoint_dir=None if checkpoint_dir is None else checkpoint_dir / f'fold-{number}',
             progress=None if progress is None else progress(number),
         )
-        found.rows.append(test)
-        found.columns.append(columns)
-        _apply(found, network, data, values, train, test, config.movie)
-        _learned(found, network, number, config.movie)
-        if network.decoder is not None and 'saliency' in config.movie.explain:
-            seen = found.predictions[-1] if network.encoder is not None else values[test]
-            saliency[columns] += network_saliency(network, seen, found.truth[-1], config.movie)
-    return _gather(found, data, split, config, saliency, rng)
+        found = _applied(_Fold(test, columns, network), data, values, train, config.movie)
+        folds.append(found)
+        if found.truth is not None and 'saliency' in config.movie.explain:
+            seen = values[test] if found.whole is None else found.whole[test]
+            saliency[columns] += network_saliency(network, seen, found.truth, config.movie)
+    return _gather(folds, data, split, config, saliency, rng)
 
 
 def network_saliency(
     network: MovieNetwork, seen: Float32Array, truth: Float32Array, settings: MovieSettings
-) -> npt.NDArray[np.float64]:
+) -> FloatArray:
     """Return the saliency of each voxel of a network for what its decoder is fed.
 
     Nothing in training holds the weights of voxels that the encoder predicts to be constant: they
@@ -204,31 +198,26 @@ def network_saliency(
     return slopes * inputs.std(axis=0) if settings.saliency == 'scaled' else slopes
 
 
-def _apply(
-    found: _Folds,
-    network: MovieNetwork,
-    data: FilmData,
-    values: Float32Array,
-    train: npt.NDArray[np.intp],
-    test: npt.NDArray[np.intp],
-    settings: MovieSettings,
-) -> None:
+def _applied(
+    fold: _Fold, data: FilmData, values: Float32Array, train: IndexArray, settings: MovieSettings
+) -> _Fold:
     """Predict and reconstruct the held-out samples of a fold."""
-    chunks = data.chunks(test)
+    network, test = fold.network, fold.test
     if network.encoder is not None:
         # the whole of each film, for the null; what is held out is part of it
         rows = rows_to_predict(data.aligned.table, test)
         predicted = np.full((len(values), values.shape[1]), np.nan, dtype=np.float32)
         predicted[rows] = network.predict(data.chunks(rows))
-        found.whole.append(predicted)
-        found.predictions.append(predicted[test])
+        fold = replace(fold, whole=predicted)
     if network.decoder is None:
-        return
-    found.truth.append(target_frames(chunks, min_max=settings.min_max))
-    found.decoded.append(network.reconstruct(values[test]))
-    found.mean_frames.append(_mean_frame(data.chunks(train), settings.min_max))
-    if network.encoder is not None:
-        found.through.append(network.reconstruct(found.predictions[-1]))
+        return fold
+    return replace(
+        fold,
+        truth=target_frames(data.chunks(test), min_max=settings.min_max),
+        decoded=network.reconstruct(values[test]),
+        mean_frame=_mean_frame(data.chunks(train), settings.min_max),
+        through=None if fold.whole is None else network.reconstruct(fold.whole[test]),
+    )
 
 
 def _mean_frame(chunks: Chunks, min_max: bool) -> Float32Array:
@@ -238,87 +227,99 @@ def _mean_frame(chunks: Chunks, min_max: bool) -> Float32Array:
     return np.asarray(frames.mean(axis=0), dtype=np.float32)
 
 
-def _learned(found: _Folds, network: MovieNetwork, number: int, settings: MovieSettings) -> None:
-    found.networks.append(network)
-    if network.training is None:
-        return
-    found.curves += [{'fold': number + 1, **row} for row in network.training.curves]
-    if settings.patience is not None and not network.training.stopped_early:
-        found.notes.append(UNSTOPPED.format(n=settings.n_epochs, fold=number + 1))
+def _learned(
+    folds: Sequence[_Fold], settings: MovieSettings
+) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+    """Return the learning curves of all folds, and which might have gone on."""
+    curves: list[dict[str, Any]] = []
+    notes = []
+    for number, fold in enumerate(folds, 1):
+        if (training := fold.network.training) is None:
+            continue
+        curves += [{'fold': number, **row} for row in training.curves]
+        if settings.patience is not None and not training.stopped_early:
+            notes.append(UNSTOPPED.format(n=settings.n_epochs, fold=number))
+    return tuple(curves), notes
 
 
 def _gather(
-    found: _Folds,
+    folds: Sequence[_Fold],
     data: FilmData,
     split: Split,
     config: Config,
-    saliency: npt.NDArray[np.float64],
+    saliency: FloatArray,
     rng: np.random.Generator,
 ) -> NetworkStudy:
     """Put the folds together, each on the voxels that it uses."""
     n_voxels = data.aligned.values.shape[1]
     used = np.zeros((len(split), n_voxels), dtype=bool)
-    for number, columns in enumerate(found.columns):
-        used[number, columns] = True
+    for number, fold in enumerate(folds):
+        used[number, fold.columns] = True
     keep = np.asarray(used.any(axis=0))
     space = ALL if used.all() else SELECTED
-    notes = list(found.notes)
+    curves, notes = _learned(folds, config.movie)
     if not used.all():
-        folds = '' if len(split) == 1 else f' (in any of {len(split)} folds)'
-        notes.insert(0, CHOSEN.format(used=int(keep.sum()), total=n_voxels, folds=folds))
+        several = '' if len(split) == 1 else f' (in any of {len(split)} folds)'
+        notes.insert(0, CHOSEN.format(used=int(keep.sum()), total=n_voxels, folds=several))
     scorer = FilmScorer(split.protocol, data.repetition_time, config.evaluation, rng)
     scores: tuple[Score, ...] = ()
     judged = None
-    if found.whole:
-        predictions = []
-        for test, whole, columns in zip(found.rows, found.whole, found.columns, strict=True):
-            predicted = np.full((len(whole), n_voxels), np.nan, dtype=np.float32)
-            predicted[:, columns] = whole
-            predictions.append(FoldPrediction(test, predicted[:, keep]))
+    predictions = []
+    for fold in folds:
+        if fold.whole is not None:
+            predicted = np.full((len(fold.whole), n_voxels), np.nan, dtype=np.float32)
+            predicted[:, fold.columns] = fold.whole
+            predictions.append(FoldPrediction(fold.test, predicted[:, keep]))
+    if predictions:
         judged = scorer.judge(data.aligned.voxels(keep), predictions, model='network', space=space)
         scores = judged.scores
         notes += judged.notes
     reconstruction = None
-    if found.decoded:
-        reconstruction, more, said = _reconstruction(found, data, scorer)
+    decodes = folds[0].decoded is not None
+    if decodes:
+        reconstruction, more, said = _reconstruction(folds, data, scorer)
         scores = (*scores, *more)
         notes += said
     return NetworkStudy(
         keep,
         judged,
         reconstruction,
-        saliency[keep] if found.decoded and 'saliency' in config.movie.explain else None,
+        saliency[keep] if decodes and 'saliency' in config.movie.explain else None,
         scores,
-        tuple(found.curves),
-        found.networks[0],
-        found.columns[0],
-        Pool(used[:, keep], np.array([len(rows) for rows in found.rows], dtype=np.float64)),
-        found.mean_frames[0] if found.mean_frames else None,
+        curves,
+        folds[0].network,
+        folds[0].columns,
+        Pool(used[:, keep], np.array([len(fold.test) for fold in folds], dtype=np.float64)),
+        folds[0].mean_frame,
         tuple(notes),
     )
 
 
 def _reconstruction(
-    found: _Folds, data: FilmData, scorer: FilmScorer
+    folds: Sequence[_Fold], data: FilmData, scorer: FilmScorer
 ) -> tuple[Reconstruction, tuple[Score, ...], tuple[str, ...]]:
-    fold_of = np.repeat(np.arange(len(found.rows)), [len(test) for test in found.rows])
-    frames = np.concatenate(found.truth), np.concatenate(found.decoded)
+    tests = [fold.test for fold in folds]
+    fold_of = np.repeat(np.arange(len(folds)), [len(test) for test in tests])
+
+    def each(name: str) -> list[Float32Array]:
+        return [getattr(fold, name) for fold in folds]
 
     def decode(drawn: Float32Array, at: IndexArray) -> Float32Array:
         """Decode each frame with the network of its fold."""
-        made = np.empty((len(at), *frames[1].shape[1:]), dtype=np.float32)
-        for number, network in enumerate(found.networks):
+        made = np.empty((len(at), *decoded.shape[1:]), dtype=np.float32)
+        for number, fold in enumerate(folds):
             mine = fold_of[at] == number
             if mine.any():
-                made[mine] = network.reconstruct(drawn[mine][:, found.columns[number]])
+                made[mine] = fold.network.reconstruct(drawn[mine][:, fold.columns])
         return made
 
+    decoded = np.concatenate(each('decoded'))
     return judge_held_out(
         data.aligned,
-        found.rows,
-        frames,
-        np.mean(found.mean_frames, axis=0),
+        tests,
+        (np.concatenate(each('truth')), decoded),
+        np.mean(each('mean_frame'), axis=0),
         decode,
         scorer,
-        through=np.concatenate(found.through) if found.through else None,
+        through=None if folds[0].through is None else np.concatenate(each('through')),
     )

@@ -14,6 +14,8 @@ surrogates reach are compared with more of them (:data:`FEW`, :data:`MORE`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -62,18 +64,9 @@ class SurrogateTest(NamedTuple):
     threshold: float
 
 
-def surrogate_correlations(
-    truth: FloatArray,
-    table: pd.DataFrame,
-    folds: Sequence[FoldPrediction],
-    parts: Sequence[Part],
-    n_draws: int,
-    rng: np.random.Generator,
-) -> Iterator[tuple[int, Float32Array]]:
-    """Correlate measured responses with surrogates of their predictions, fold by fold.
-
-    All presentations of a film get the same surrogate, as they get the same prediction: what the
-    film evokes and no model predicts is in all of them too.
+@dataclass(frozen=True, eq=False)
+class HeldOutFilm:
+    """Measured and predicted responses of held-out parts, tested by surrogates of the predictions.
 
     Parameters
     ----------
@@ -86,41 +79,136 @@ def surrogate_correlations(
         Predictions of each fold.
     parts
         As :func:`held_out_parts` gives them.
-    n_draws
-        Number of surrogates.
-
-    Yields
-    ------
-    int
-        Number of the fold.
-    numpy.ndarray
-        Correlation of each surrogate, (n_draws, n_voxels), weighted over parts by their length;
-        0 in voxels that the fold does not use.
     """
-    _, first = moments_of(table)
-    phases = {
-        film: random_phases(len(first[film]), n_draws, rng)
-        for film in dict.fromkeys(part.film for part in parts)
-    }
-    ends = np.cumsum([len(part.rows) for part in parts])
-    where = [slice(end - len(part.rows), end) for end, part in zip(ends, parts, strict=True)]
-    for number, fold in enumerate(folds):
-        mine = [i for i, part in enumerate(parts) if part.fold == number]
-        n_held = sum(len(parts[i].rows) for i in mine)
-        null = np.zeros((n_draws, truth.shape[1]), dtype=np.float32)
-        used = np.flatnonzero(fold.used)
-        for start in range(0, len(used), VOXELS_AT_ONCE):
-            voxels = used[start : start + VOXELS_AT_ONCE]
-            for film in dict.fromkeys(parts[i].film for i in mine):
-                shown = [i for i in mine if parts[i].film == film]
-                series = np.asarray(fold.predicted[first[film]][:, voxels], dtype=np.float64)
-                null[:, voxels] += _of_film(
-                    series,
-                    [(parts[i].moments, truth[where[i]][:, voxels]) for i in shown],
-                    phases[film],
-                )
-        null /= max(n_held, 1)
-        yield number, null
+
+    truth: FloatArray
+    table: pd.DataFrame
+    folds: Sequence[FoldPrediction]
+    parts: Sequence[Part]
+
+    @cached_property
+    def pool(self) -> Pool:
+        """How folds are put together: by their voxels and held-out samples."""
+        weights = np.zeros(len(self.folds))
+        for part in self.parts:
+            weights[part.fold] += len(part.rows)
+        return Pool(np.stack([fold.used for fold in self.folds]), weights)
+
+    def correlations(
+        self, n_draws: int, rng: np.random.Generator
+    ) -> Iterator[tuple[int, Float32Array]]:
+        """Correlate measured responses with surrogates of their predictions, fold by fold.
+
+        All presentations of a film get the same surrogate, as they get the same prediction: what
+        the film evokes and no model predicts is in all of them too.
+
+        Parameters
+        ----------
+        n_draws
+            Number of surrogates.
+        rng
+            Of their phases.
+
+        Yields
+        ------
+        int
+            Number of the fold.
+        numpy.ndarray
+            Correlation of each surrogate, (n_draws, n_voxels), weighted over parts by their
+            length; 0 in voxels that the fold does not use.
+        """
+        _, first = moments_of(self.table)
+        phases = {
+            film: random_phases(len(first[film]), n_draws, rng)
+            for film in dict.fromkeys(part.film for part in self.parts)
+        }
+        ends = np.cumsum([len(part.rows) for part in self.parts])
+        where = [
+            slice(end - len(part.rows), end) for end, part in zip(ends, self.parts, strict=True)
+        ]
+        for number, fold in enumerate(self.folds):
+            mine = [i for i, part in enumerate(self.parts) if part.fold == number]
+            n_held = sum(len(self.parts[i].rows) for i in mine)
+            null = np.zeros((n_draws, self.truth.shape[1]), dtype=np.float32)
+            used = np.flatnonzero(fold.used)
+            for start in range(0, len(used), VOXELS_AT_ONCE):
+                voxels = used[start : start + VOXELS_AT_ONCE]
+                for film in dict.fromkeys(self.parts[i].film for i in mine):
+                    shown = [i for i in mine if self.parts[i].film == film]
+                    series = np.asarray(fold.predicted[first[film]][:, voxels], dtype=np.float64)
+                    null[:, voxels] += _of_film(
+                        series,
+                        [(self.parts[i].moments, self.truth[where[i]][:, voxels]) for i in shown],
+                        phases[film],
+                    )
+            null /= max(n_held, 1)
+            yield number, null
+
+    def test(self, r: FloatArray, n_draws: int, rng: np.random.Generator) -> SurrogateTest:
+        """Test the correlation of each voxel, and their summary, against surrogates.
+
+        Predictions are taken as they are, models are not fitted anew. With several folds that is
+        not enough, as each held-out part is training data of the others: the null is wider then
+        (:data:`~bids_neurodecode.systems.movie.parts.SHARED_TRAINING`).
+
+        Parameters
+        ----------
+        r
+            What is tested, (n_voxels,).
+        n_draws, rng
+            As of :meth:`correlations`; without draws there is no test.
+        """
+        finite = np.isfinite(r)
+        if not n_draws or not finite.any():
+            none = np.full(r.shape, np.nan)
+            return SurrogateTest(none, none, np.empty(0), float('nan'))
+        observed = np.where(finite, r, np.inf)
+        reached, maxima, medians = self._drawn(observed, n_draws, rng)
+        drawn, rare = np.full(len(r), n_draws), np.flatnonzero(finite & (reached < FEW))
+        wanted = min(MORE * n_draws, int(np.ceil(np.count_nonzero(finite) / ALPHA)))
+        few = [FoldPrediction(fold.test, fold.predicted[:, rare]) for fold in self.folds]
+        some = replace(self, truth=self.truth[:, rare], folds=few)
+        for start in range(n_draws, wanted if rare.size else n_draws, n_draws):
+            size = min(n_draws, wanted - start)
+            reached[rare] += some._drawn(observed[rare], size, rng)[0]
+            drawn[rare] += size
+        above = n_draws - np.searchsorted(np.sort(maxima), observed - ROUNDING)
+        p = np.where(finite, (reached + 1) / (drawn + 1), np.nan)
+        p_fwer = np.where(finite, (above + 1) / (n_draws + 1), np.nan)
+        return SurrogateTest(p, p_fwer, medians, threshold_of(maxima))
+
+    def _drawn(
+        self, observed: FloatArray, n_draws: int, rng: np.random.Generator
+    ) -> tuple[IndexArray, FloatArray, FloatArray]:
+        """Draw surrogates, and put their r together over folds.
+
+        Returns
+        -------
+        reached : numpy.ndarray
+            How many reach what was observed in each voxel, (n_voxels,); voxels of infinity are not
+            tested.
+        maxima, medians : numpy.ndarray
+            Over tested voxels, of each surrogate, (n_draws,).
+        """
+        finite, pool = np.isfinite(observed), self.pool
+        null = np.zeros((n_draws, self.truth.shape[1]), dtype=np.float32)
+        medians = np.zeros(n_draws)
+        share = pool.used * pool.weights[:, None]
+        total = share.sum(axis=0)
+        for number, drawn in self.correlations(n_draws, rng):
+            weights = pool.spread * share[number] / np.where(total > 0, total, 1.0)
+            null += drawn * weights.astype(np.float32)
+            mine = pool.used[number] & finite
+            if not pool.same and mine.any():
+                weight = pool.spread * pool.weights[number] / pool.weights.sum()
+                medians += weight * np.median(drawn[:, mine], axis=1)
+        if pool.same:
+            medians = np.median(null[:, finite], axis=1).astype(np.float64)
+        reached = np.zeros(len(observed), dtype=np.intp)
+        for start in range(0, len(observed), VOXELS_AT_ONCE):
+            voxels = slice(start, start + VOXELS_AT_ONCE)
+            reached[voxels] = (null[:, voxels] >= observed[voxels] - ROUNDING).sum(axis=0)
+        return reached, null[:, finite].max(axis=1).astype(np.float64), medians
 
 
 def _of_film(
@@ -213,89 +301,3 @@ def surrogate_responses(
             turned = spectrum * np.exp(1j * angles[key])[:, None]
             out[mine] = irfft(turned, n=key[1], axis=0)[at] + mean
         yield out
-
-
-def surrogate_test(
-    truth: FloatArray,
-    table: pd.DataFrame,
-    folds: Sequence[FoldPrediction],
-    parts: Sequence[Part],
-    r: FloatArray,
-    pool: Pool,
-    n_draws: int,
-    rng: np.random.Generator,
-) -> SurrogateTest:
-    """Test the correlation of each voxel, and their summary, against surrogates.
-
-    Predictions are taken as they are, models are not fitted anew. With several folds that is not
-    enough, as each held-out part is training data of the others: the null is wider then
-    (:data:`~bids_neurodecode.systems.movie.parts.SHARED_TRAINING`).
-
-    Parameters
-    ----------
-    truth, table, folds, parts, n_draws, rng
-        See :func:`surrogate_correlations`; without draws there is no test.
-    r
-        What is tested, (n_voxels,).
-    pool
-        How folds are put together.
-    """
-    finite = np.isfinite(r)
-    if not n_draws or not finite.any():
-        none = np.full(r.shape, np.nan)
-        return SurrogateTest(none, none, np.empty(0), float('nan'))
-    observed = np.where(finite, r, np.inf)
-    reached, maxima, medians = _drawn(truth, table, folds, parts, observed, pool, n_draws, rng)
-    drawn, rare = np.full(len(r), n_draws), np.flatnonzero(finite & (reached < FEW))
-    wanted = min(MORE * n_draws, int(np.ceil(np.count_nonzero(finite) / ALPHA)))
-    few = [FoldPrediction(fold.test, fold.predicted[:, rare]) for fold in folds]
-    own, mine = truth[:, rare], Pool(pool.used[:, rare], pool.weights)
-    for start in range(n_draws, wanted if rare.size else n_draws, n_draws):
-        size = min(n_draws, wanted - start)
-        reached[rare] += _drawn(own, table, few, parts, observed[rare], mine, size, rng)[0]
-        drawn[rare] += size
-    above = n_draws - np.searchsorted(np.sort(maxima), observed - ROUNDING)
-    p = np.where(finite, (reached + 1) / (drawn + 1), np.nan)
-    p_fwer = np.where(finite, (above + 1) / (n_draws + 1), np.nan)
-    return SurrogateTest(p, p_fwer, medians, threshold_of(maxima))
-
-
-def _drawn(
-    truth: FloatArray,
-    table: pd.DataFrame,
-    folds: Sequence[FoldPrediction],
-    parts: Sequence[Part],
-    observed: FloatArray,
-    pool: Pool,
-    n_draws: int,
-    rng: np.random.Generator,
-) -> tuple[IndexArray, FloatArray, FloatArray]:
-    """Draw surrogates, and put their r together over folds.
-
-    Returns
-    -------
-    reached : numpy.ndarray
-        How many reach what was observed in each voxel, (n_voxels,); voxels of infinity are not
-        tested.
-    maxima, medians : numpy.ndarray
-        Over tested voxels, of each surrogate, (n_draws,).
-    """
-    finite = np.isfinite(observed)
-    null = np.zeros((n_draws, truth.shape[1]), dtype=np.float32)
-    medians = np.zeros(n_draws)
-    share = pool.used * pool.weights[:, None]
-    total = share.sum(axis=0)
-    for number, drawn in surrogate_correlations(truth, table, folds, parts, n_draws, rng):
-        weights = pool.spread * share[number] / np.where(total > 0, total, 1.0)
-        null += drawn * weights.astype(np.float32)
-        mine = pool.used[number] & finite
-        if not pool.same and mine.any():
-            weight = pool.spread * pool.weights[number] / pool.weights.sum()
-            medians += weight * np.median(drawn[:, mine], axis=1)
-    if pool.same:
-        medians = np.median(null[:, finite], axis=1).astype(np.float64)
-    reached = np.zeros(len(observed), dtype=np.intp)
-    for start in range(0, len(observed), VOXELS_AT_ONCE):
-        voxels = slice(start, start + VOXELS_AT_ONCE)
-        reached[voxels] = (null[:, voxels] >= observed[voxels] - ROUNDING).sum(axis=0)
-    return reached, null[:, finite].max(axis=1).astype(np.float64), medians

@@ -22,11 +22,10 @@ from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.signals.selection import enough_voxels
 from bids_neurodecode.systems.movie.parts import (
     FoldPrediction,
-    Pool,
     held_out_parts,
     standardize_within,
 )
-from bids_neurodecode.systems.movie.surrogates import surrogate_test
+from bids_neurodecode.systems.movie.surrogates import HeldOutFilm
 from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
 
 AT_ONCE = 4096
@@ -126,9 +125,8 @@ def _test(
     table = pd.DataFrame({'film': labels, 'showing': labels, 'onset': rows})
     parts = held_out_parts(table, [rows])
     order = np.concatenate([part.rows for part in parts])
-    pool = Pool(np.ones((1, len(r)), dtype=bool), np.array([float(len(rows))]))
-    folds = [FoldPrediction(rows, others)]
-    return surrogate_test(own[order], table, folds, parts, r, pool, n_surrogates, rng).p
+    held = HeldOutFilm(own[order], table, [FoldPrediction(rows, others)], parts)
+    return held.test(r, n_surrogates, rng).p
 
 
 def _measured(values: RealArray) -> BoolArray:

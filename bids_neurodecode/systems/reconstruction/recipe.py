@@ -6,22 +6,25 @@ predicted components with theirs, and the nearest training image is its reconstr
 the baseline that any other reconstruction is compared with.
 
 ``fit``, ``predict`` and ``evaluate`` are the verbs for one fold; :func:`evaluate_folds` runs them
-over a split, with baselines, and pools the scores.
+over a split, with baselines, and pools the scores. :func:`decode_pictures` is the whole pipeline:
+each fold selects its voxels and fits its decoder on its own training samples, whose betas were
+tuned on these same trials; the final model is fitted on everything, for use on new data, and no
+score is computed from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bids_neurodecode.config import EvaluationSettings
+from bids_neurodecode.config import Config, EvaluationSettings
 from bids_neurodecode.errors import DataError
 from bids_neurodecode.models.ridge import fit_ridge
 from bids_neurodecode.samples import Parts, Samples, Split
+from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems import baselines
@@ -35,7 +38,8 @@ from bids_neurodecode.systems.linear import (
 from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome, judge
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE, pool
 from bids_neurodecode.systems.refitting import refitted_nulls
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.systems.voxels import Estimates, cut_folds
+from bids_neurodecode.typing import Float32Array, RealArray
 
 FOLD_COUNT = 'There are {parts} cut folds for a split of {folds}; they must be one to one.'
 
@@ -102,7 +106,7 @@ def fit(
     return LinearDecoder(voxels, space, ridge, library, settings.measure)
 
 
-def predict(decoder: LinearDecoder, responses: npt.NDArray[np.floating[Any]]) -> Float32Array:
+def predict(decoder: LinearDecoder, responses: RealArray) -> Float32Array:
     """Predict features (n_samples, n_features) from responses (n_samples, n_voxels).
 
     Parameters
@@ -195,6 +199,73 @@ def evaluate_folds(
         refitted=refitted,
         rng=pool_rng,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Decoding:
+    """The scores of all folds, and the final model.
+
+    Parameters
+    ----------
+    evaluation
+        Scores, per-sample outcomes and nulls.
+    selection
+        The voxels of the final model, among all voxels of the mask.
+    fold_selections
+        The voxels of each fold.
+    decoder
+        The final model, on the selected voxels.
+    """
+
+    evaluation: Evaluation
+    selection: VoxelSelection
+    fold_selections: tuple[VoxelSelection, ...]
+    decoder: LinearDecoder
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader should know, each line once."""
+        lines = [w for s in (*self.fold_selections, self.selection) for w in s.warnings]
+        return tuple(dict.fromkeys([*self.evaluation.notes, *lines]))
+
+
+def decode_pictures(
+    estimates: Estimates,
+    features: PerStimulus,
+    config: Config,
+    *,
+    pictures: PerStimulus | None = None,
+    device: str = 'cpu',
+) -> Decoding:
+    """Run the pipeline.
+
+    Parameters
+    ----------
+    estimates
+        Betas of all trials, and what is held out.
+    features
+        Features of all stimuli.
+    config
+        Selection, feature components, ridge, evaluation and seed.
+    pictures
+        Images of all stimuli, uint8.
+    device
+        ``cpu`` or ``cuda``.
+    """
+    settings = DecoderSettings.of(config, device)
+    folds, selections = cut_folds(estimates, features, config, device)
+    evaluation = evaluate_folds(
+        folds,
+        estimates.split,
+        features,
+        settings,
+        evaluation=config.evaluation,
+        pictures=pictures,
+        rng=np.random.default_rng(config.seed),
+    )
+    final = estimates.choose(estimates.samples, features, config, device)
+    decoder = fit(estimates.samples.voxels(final.keep), features, settings)
+    return Decoding(evaluation, final, tuple(selections), decoder)
 
 
 def _all(parts: Iterable[Parts], split: Split) -> list[Parts]:

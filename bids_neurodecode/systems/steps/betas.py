@@ -240,21 +240,11 @@ def _what_to_fit(settings: BetaSettings, plan: Plan) -> _Fit:
     # the reference package cannot leave trials out of its tuning
     able = settings.engine == 'native' and settings.tuning == 'training'
     fits = [np.ones(len(table), dtype=bool), *(training if able else [])]
-    return _Fit(*_models_to_fit(settings, table, training, fits), fits, training, able)
-
-
-def _models_to_fit(
-    settings: BetaSettings,
-    table: pd.DataFrame,
-    training: Sequence[BoolArray],
-    fits: Sequence[BoolArray],
-) -> tuple[Model | Literal['auto'], tuple[str, ...], list[tuple[InnerFold, ...]]]:
-    """Return the model, why, and the folds within training that choose where it is ``auto``."""
     model, notes = resolve_model(settings, table, training)
     folds = inner_folds_of(fits, table) if model == 'auto' else []
     if model == 'auto' and not all(folds):
-        return 'B', (FEW_RUNS,), []
-    return model, notes, folds
+        model, notes, folds = 'B', (FEW_RUNS,), []
+    return _Fit(model, notes, folds, fits, training, able)
 
 
 def trial_samples(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from bids_neurodecode.bids.records import RunInput
 from bids_neurodecode.config import CleanSettings
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import load_series
 
 
-def clean_run(run: RunInput, mask: VoxelMask, settings: CleanSettings) -> npt.NDArray[np.float32]:
+def clean_run(run: RunInput, mask: VoxelMask, settings: CleanSettings) -> Float32Array:
     """Load and clean one run: (n_volumes, n_voxels); censored volumes are NaN.
 
     Parameters

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -31,6 +30,7 @@ from bids_neurodecode.stimuli.duplicates import (
     repeated_rows,
 )
 from bids_neurodecode.systems import protocol
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import read_record, read_table, save_json
 from bids_neurodecode.workflow.step import step
 
@@ -112,7 +112,7 @@ def plan_trials(
     config: Config,
     hold_out: bool,
     folder: Path,
-    features: list[npt.NDArray[np.float32]] | None = None,
+    features: list[Float32Array] | None = None,
 ) -> Mapping[str, object]:
     """Events to trials, and which of them are held out.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode._version import __version__
@@ -36,6 +35,7 @@ from bids_neurodecode.spaces import form_of, load_image
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.records import BetaFacts, ModelFacts, results_path
 from bids_neurodecode.tables import column_texts
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Call
 from bids_neurodecode.workflow.step import ALL, Inputs, Step, step
@@ -121,6 +121,21 @@ class Publisher:
         target = self.log / f'{stem}_{name}{source.suffix}'
         copy_file(source, target)
         return target
+
+    def chosen(self, selected: Path, name: str, voxels: VoxelResults) -> Path:
+        """Write the voxels that the final model reads.
+
+        Parameters
+        ----------
+        selected
+            Their map.
+        name
+            Of the rule that chose them.
+        voxels
+            What is said of it.
+        """
+        about = f'Chosen on all trials: {voxels.rule}'
+        return self.writer.image('reliable', selected, more={'desc': name}, Description=about)
 
     def null(self, source: Path, facts: ModelFacts) -> NullResults | None:
         """Keep what permutations scored; return what the report says of it.
@@ -269,7 +284,7 @@ class Measured(Outputs):
         Maps over repeats; none without.
     """
 
-    betas: npt.NDArray[np.float32]
+    betas: Float32Array
     beta_maps: list[Path]
     beta_info: BetaFacts
     reliability_maps: list[Path]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -28,7 +27,7 @@ from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
 from bids_neurodecode.systems.steps.records import BetaFacts, Facts
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import BoolArray, Float32Array
 from bids_neurodecode.workflow.files import (
     common_mask,
     load_map,
@@ -75,16 +74,16 @@ class Trials(Inputs):
     config: Config
     plan: Plan
     mask: VoxelMask
-    betas: npt.NDArray[np.float32]
-    tuned: list[npt.NDArray[np.float32]]
+    betas: Float32Array
+    tuned: list[Float32Array]
     run_marks: Mapping[str, Any]
     folder: Path
-    within: npt.NDArray[np.bool_] | None = None
+    within: BoolArray | None = None
     atlas_labels: Path | None = None
     atlas_table: Path | None = None
 
     @property
-    def regions(self) -> dict[str, npt.NDArray[np.bool_]]:
+    def regions(self) -> dict[str, BoolArray]:
         """The voxels of each region of the atlas, (n_voxels,)."""
         return load_regions(self.atlas_labels, self.atlas_table, self.mask)
 
@@ -285,7 +284,7 @@ def part_of_betas(series: Estimated, share: dict[str, int]) -> Mapping[str, obje
 
 @step('reliability', makes=('reliability_maps',), many=('reliability_maps',))
 def reliability(
-    betas: npt.NDArray[np.float32], mask: VoxelMask, plan: Plan, folder: Path
+    betas: Float32Array, mask: VoxelMask, plan: Plan, folder: Path
 ) -> Mapping[str, object]:
     """Map reliability over all trials: to look at, never to select voxels by.
 
@@ -338,10 +337,10 @@ def reliable_voxels(
     config: Config,
     plan: Plan,
     mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    tsnr_runs: npt.NDArray[np.float32],
+    betas: Float32Array,
+    tsnr_runs: Float32Array,
     folder: Path,
-    within: npt.NDArray[np.bool_] | None = None,
+    within: BoolArray | None = None,
 ) -> Mapping[str, object]:
     """Choose the voxels whose repeats agree, over all trials: a region to use later.
 
@@ -514,8 +513,8 @@ def picture_features(
 
 
 def tsnr_of(
-    runs: npt.NDArray[np.float32], participant: ParticipantInput, table: pd.DataFrame
-) -> npt.NDArray[np.float32]:
+    runs: Float32Array, participant: ParticipantInput, table: pd.DataFrame
+) -> Float32Array:
     """Return the temporal signal-to-noise ratio of each run of the betas, (n_runs, n_voxels).
 
     The runs of precomputed betas need not be the runs of the series.

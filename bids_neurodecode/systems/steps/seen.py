@@ -19,6 +19,7 @@ import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.errors import DataError
+from bids_neurodecode.models.storage import joined, under
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.signals.fingerprints import fingerprint, seen_runs
 from bids_neurodecode.stimuli.duplicates import ImageHashes, hash_images, shown_among
@@ -56,8 +57,8 @@ VOXELS_MISSING = (
     '{n} of the {total} voxels of the model {file} are outside of the brain masks of these runs. '
     'Apply it to runs that cover the same brain.'
 )
-PREFIX = 'seen.'
-"""Of the arrays of a model by which its training images are known."""
+PART = 'seen'
+"""Of a model: the arrays by which its training images are known."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,15 @@ def pictures_state(files: Sequence[Path]) -> dict[str, npt.NDArray[Any]]:
     InputError
         If a file cannot be read.
     """
-    return {f'{PREFIX}{name}': values for name, values in hash_images(files).state().items()}
+    return joined({PART: hash_images(files).state()})
 
 
 def merged_pictures(*models: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Return :func:`pictures_state` of the images of several models; none if one has none."""
-    states = [{k: v for k, v in arrays.items() if k.startswith(PREFIX)} for arrays in models]
+    states = [under(arrays, PART) for arrays in models]
     if not all(states):
         return {}
-    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+    return joined({PART: {x: np.concatenate([s[x] for s in states]) for x in states[0]}})
 
 
 def seen_pictures(
@@ -162,10 +163,11 @@ def seen_pictures(
     trained
         Names of its training images, by which those of earlier versions are known.
     """
-    known = _known(arrays)
-    if known is None:
+    known = under(arrays, PART)
+    if not known:
         return tuple(name for name in names if name in set(trained)), False
-    seen = shown_among(hash_images([stimuli_dir / name for name in names]), known)
+    hashes = hash_images([stimuli_dir / name for name in names])
+    seen = shown_among(hashes, ImageHashes.from_state(known))
     return tuple(name for name, is_seen in zip(names, seen, strict=True) if is_seen), True
 
 
@@ -195,15 +197,6 @@ def pictures_note(
         return lines
     line = SEEN_PICTURES.format(n=len(seen), total=len(names), file=name, first=seen[0])
     return (line, *lines)
-
-
-def _known(arrays: Mapping[str, npt.NDArray[Any]]) -> ImageHashes | None:
-    state = {
-        name.removeprefix(PREFIX): values
-        for name, values in arrays.items()
-        if name.startswith(PREFIX)
-    }
-    return ImageHashes.from_state(state) if state else None
 
 
 def model_columns(voxels: VoxelMask, mask: VoxelMask, file: Path | str) -> npt.NDArray[np.bool_]:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bids_neurodecode.evaluation.voxels import pearson_by_column
-from bids_neurodecode.systems.movie.intervals import block_intervals, mean_interval
+from bids_neurodecode.systems.movie.intervals import block_intervals, mean_test
 from bids_neurodecode.systems.movie.parts import Pool, standardize_within
 from bids_neurodecode.systems.movie.surrogates import threshold_of
 
@@ -110,21 +110,22 @@ def test_intervals_of_frames_cover_although_frames_follow_each_other(past, low):
     covered = []
     for _ in range(600):
         series = np.concatenate([autocorrelated(rng, (200,), past) for _ in 'ab'])
-        ends = mean_interval(series, labels, block=23, confidence=0.95)
-        covered.append(ends[0] <= 0 <= ends[1])
+        found = mean_test(series, labels, block=23, confidence=0.95)
+        covered.append(found.low <= 0 <= found.high)
     assert low <= np.mean(covered) <= 0.985
 
 
 def test_intervals_of_frames_are_those_of_the_means_of_blocks():
     rng = np.random.default_rng(1)
     values, labels = rng.normal(size=120), np.repeat(list('abcdef'), 20)
-    low, high = mean_interval(values, labels, block=20, confidence=0.95)
+    found = mean_test(values, labels, block=20, confidence=0.95)
     means = values.reshape(6, 20).mean(axis=1)
     half = stats.t.ppf(0.975, 5) * stats.sem(means)
-    np.testing.assert_allclose([low, high], [means.mean() - half, means.mean() + half])
-    assert np.isnan(mean_interval(values, labels, block=20, confidence=0.95)).sum() == 0
-    assert np.isnan(mean_interval(values[:100], labels[:100], block=20, confidence=0.95)).all()
-    assert mean_interval(np.ones(120), labels, block=20, confidence=0.95) == (1, 1)
+    np.testing.assert_allclose([found.low, found.high], [means.mean() - half, means.mean() + half])
+    few = mean_test(values[:100], labels[:100], block=20, confidence=0.95)
+    assert np.isnan([few.low, few.high, few.p]).all()
+    one = mean_test(np.ones(120), labels, block=20, confidence=0.95)
+    assert (one.low, one.high) == (1, 1)
 
 
 @pytest.mark.parametrize('n_draws', [19, 40, 200])

@@ -8,7 +8,6 @@ from scipy.signal import lfilter
 from bids_neurodecode.evaluation.voxels import pearson_by_column
 from bids_neurodecode.systems.movie.parts import (
     FoldPrediction,
-    Pool,
     held_out_parts,
     part_labels,
     rows_to_predict,
@@ -18,9 +17,8 @@ from bids_neurodecode.systems.movie.surrogates import (
     ALPHA,
     FEW,
     MORE,
-    surrogate_correlations,
+    HeldOutFilm,
     surrogate_responses,
-    surrogate_test,
 )
 
 TR = 1.3
@@ -59,9 +57,8 @@ def judged(seed, films=('a', 'b'), n=250, held=50, n_voxels=12, signal=0.0, n_dr
     rows, _, labels = part_labels(parts)
     truth = standardize_within(measured[rows], labels)
     r = pearson_by_column(truth, standardize_within(predicted[rows], labels))
-    pool = Pool(np.ones((1, n_voxels), dtype=bool), np.array([float(len(rows))]))
-    folds = [FoldPrediction(test, predicted)]
-    return surrogate_test(truth, table, folds, parts, r, pool, n_draws, rng)
+    held = HeldOutFilm(truth, table, [FoldPrediction(test, predicted)], parts)
+    return held.test(r, n_draws, rng)
 
 
 @pytest.mark.slow
@@ -125,7 +122,7 @@ def test_presentations_of_a_film_share_their_surrogate():
         mine = [parts[i] for i in which]
         inside = np.isin(rows, np.concatenate([part.rows for part in mine]))
         draws = np.random.default_rng(5)
-        ((_, found),) = surrogate_correlations(truth[inside], table, folds, mine, 300, draws)
+        ((_, found),) = HeldOutFilm(truth[inside], table, folds, mine).correlations(300, draws)
         return found
 
     # twice the same film adds nothing; another film has phases of its own
@@ -141,9 +138,8 @@ def test_only_the_spectrum_of_the_whole_prediction_matters():
     parts = held_out_parts(table, [test])
     truth = standardize_within(wave[test], np.full(40, '0'))
     folds = [FoldPrediction(test, 7 + 3 * wave)]
-    ((_, found),) = surrogate_correlations(
-        truth, table, folds, parts, 500, np.random.default_rng(0)
-    )
+    held = HeldOutFilm(truth, table, folds, parts)
+    ((_, found),) = held.correlations(500, np.random.default_rng(0))
     # two full turns are held out: r is the cosine of the phase, the same in both voxels
     np.testing.assert_array_equal(found[:, 0], found[:, 1])
     assert found.max() == pytest.approx(1, abs=1e-3)
@@ -156,10 +152,9 @@ def test_a_prediction_without_variance_correlates_with_nothing():
     predicted = np.random.default_rng(0).normal(size=(100, 2))
     predicted[:, 1] = 3.0
     truth = standardize_within(np.random.default_rng(1).normal(size=(40, 2)), np.full(40, '0'))
-    ((_, found),) = surrogate_correlations(
-        truth, table, [FoldPrediction(test, predicted)], held_out_parts(table, [test]), 9,
-        np.random.default_rng(2),
-    )  # fmt: skip
+    folds = [FoldPrediction(test, predicted)]
+    held = HeldOutFilm(truth, table, folds, held_out_parts(table, [test]))
+    ((_, found),) = held.correlations(9, np.random.default_rng(2))
     assert found[:, 0].all()
     assert not found[:, 1].any()
 
@@ -173,15 +168,15 @@ def test_folds_that_do_not_use_a_voxel_leave_it_out():
     folds = [FoldPrediction(np.arange(50), fewer), FoldPrediction(np.arange(50, 100), predicted)]
     parts = held_out_parts(table, [fold.test for fold in folds])
     truth = standardize_within(rng.normal(size=(100, 3)), np.repeat(['0', '1'], 50))
-    found = dict(surrogate_correlations(truth, table, folds, parts, 9, rng))
+    held = HeldOutFilm(truth, table, folds, parts)
+    found = dict(held.correlations(9, rng))
     assert not found[0][:, 1].any()
     assert found[1].all()
-    used = np.stack([fold.used for fold in folds])
-    pool = Pool(used, np.array([50.0, 50.0]))
-    values = np.where(used, [[0.1, 9, 0.5], [0.3, 0.4, 0.8]], np.nan)
-    np.testing.assert_allclose(pool.voxels(values), [0.2, 0.4, 0.65])
+    assert held.pool.weights.tolist() == [50, 50]
+    values = np.where(held.pool.used, [[0.1, 9, 0.5], [0.3, 0.4, 0.8]], np.nan)
+    np.testing.assert_allclose(held.pool.voxels(values), [0.2, 0.4, 0.65])
     # each fold on its own voxels, then the mean over folds
-    np.testing.assert_allclose(pool.summary(values), [(0.3 + 0.4) / 2, (0.3 + 0.5) / 2])
+    np.testing.assert_allclose(held.pool.summary(values), [(0.3 + 0.4) / 2, (0.3 + 0.5) / 2])
 
 
 def test_surrogates_of_responses_keep_the_relations_of_voxels():

@@ -7,7 +7,7 @@ import pytest
 from bids_neurodecode.config import EvaluationSettings, build_config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask, split_by_group
 from bids_neurodecode.systems.base import PerStimulus
-from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+from bids_neurodecode.systems.reconstruction.recipe import decode_pictures
 from bids_neurodecode.systems.scoring import Pairing, Scorer
 from bids_neurodecode.systems.voxels import Estimates
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.report.panels import Panel, whole_figure
@@ -24,7 +23,7 @@ from bids_neurodecode.report.style import (
     shorten,
     styled,
 )
-from bids_neurodecode.typing import BoolArray, RealArray
+from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -232,7 +231,7 @@ def plot_volumes(
     *,
     columns: Sequence[str],
     mask: BoolArray,
-    affine: npt.NDArray[np.float64],
+    affine: FloatArray,
     slices: tuple[int, ...],
     units: str,
     background: RealArray | None = None,
@@ -279,7 +278,7 @@ def plot_volumes(
 
 @styled
 def plot_sheets(
-    values: npt.NDArray[np.floating[Any]],
+    values: RealArray,
     titles: Sequence[str],
     pictures: Sequence[Image | None],
     *,
@@ -367,7 +366,7 @@ def _draw_volume(
     figure: Figure,
     volume: RealArray,
     mask: BoolArray,
-    affine: npt.NDArray[np.float64],
+    affine: FloatArray,
     layout: SliceLayout,
     background: RealArray | None,
     left: float,

@@ -8,7 +8,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.maps import MapSpec
@@ -24,7 +23,7 @@ from bids_neurodecode.report.verdicts import ALPHA
 from bids_neurodecode.signals.clean import PERCENT, short_units
 from bids_neurodecode.spaces import like, load_image, sidecar_of
 from bids_neurodecode.systems.encoding.report import figures as encoding
-from bids_neurodecode.typing import BoolArray
+from bids_neurodecode.typing import BoolArray, FloatArray, RealArray
 
 NAMES = {
     'ridge': 'ridge regression',
@@ -334,7 +333,7 @@ class _Drawing:
         about = read_json(file) if file.is_file() else {}
         self.units = short_units(str(about.get('Units', PERCENT)))
 
-    def volume(self, row: npt.NDArray[np.floating[Any]]) -> nib.Nifti1Image:
+    def volume(self, row: RealArray) -> nib.Nifti1Image:
         """Put a row of voxels back on the grid."""
         inside = np.asarray(self.image.dataobj) > 0
         volume = np.zeros(inside.shape, dtype=np.float32)
@@ -343,7 +342,7 @@ class _Drawing:
 
     def plot(
         self,
-        values: npt.NDArray[np.floating[Any]],
+        values: RealArray,
         titles: list[str],
         names: list[str],
         columns: tuple[str, ...],
@@ -372,7 +371,7 @@ class _Drawing:
             background=background,
         )
 
-    def glass(self, row: npt.NDArray[np.floating[Any]], what: str, name: str) -> Plot:
+    def glass(self, row: RealArray, what: str, name: str) -> Plot:
         """Show a row through a glass brain."""
         spec = replace(RESPONSE, label=f'response ({self.units})')
         figure = brain.plot_glass(self.volume(row), spec, mask=self.image)
@@ -391,7 +390,7 @@ def _mask(found: EncodingResults) -> BoolArray:
     return np.asarray(np.asarray(load_map(found.voxels).dataobj) > 0)
 
 
-def _values(found: EncodingResults, name: str) -> npt.NDArray[np.float64]:
+def _values(found: EncodingResults, name: str) -> FloatArray:
     """Return the predicted voxels of a map."""
     values = np.asarray(load_map(found.maps[name]).dataobj, dtype=np.float64)[_mask(found)]
     return np.asarray(np.nan_to_num(values))

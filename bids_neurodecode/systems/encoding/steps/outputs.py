@@ -28,9 +28,8 @@ from bids_neurodecode.systems.encoding.steps.runs import (
     HELD_OUT,
     NO_SHAPES,
     PredictedRun,
-    ResponseShapes,
+    RunWriter,
     write_betas,
-    write_run,
 )
 from bids_neurodecode.systems.steps.publish import (
     Measured,
@@ -103,23 +102,26 @@ def publish_encoding(
     desc, writer = desc_of(facts.model), publisher.writer
     maps = measured.publish()
     encoding = publish_model(publisher, encoded, ridge, facts, trials, beta_info)
-    shapes = None
+    notes: tuple[str, ...] = (NO_SHAPES,)
     index = [file for file in measured.beta_maps if file.name.startswith('hrfindex')]
     if index and plan.stimulus_duration is not None:
-        shapes = ResponseShapes(
-            np.rint(load_map(index[0], VoxelMask.load(encoded.with_name(VOXELS)))).astype(np.intp),
-            participant.runs[0].repetition_time,
-            beta_info.repetition_time,
-            plan.stimulus_duration,
+        mask = VoxelMask.load(encoded.with_name(VOXELS))
+        runs = RunWriter(
+            writer=writer,
+            mask=mask,
+            index=np.rint(load_map(index[0], mask)).astype(np.intp),
+            repetition_time=participant.runs[0].repetition_time,
+            beta_repetition_time=beta_info.repetition_time,
+            stimulus_duration=plan.stimulus_duration,
+            model=facts.model,
+            description=HELD_OUT,
+            units=beta_info.units,
         )
+        publish_runs(runs, participant, encoded.parent, trials)
+        notes = ()
     if selected is not None and selection_info is not None:
         # a region to use later: the voxels of the model are in a mask of their own
         publish_reliable(writer, selected, selection_info)
-    notes: tuple[str, ...] = (NO_SHAPES,)
-    if shapes is not None:
-        units = beta_info.units
-        publish_runs(writer, participant, encoded, trials, shapes, facts.model, units)
-        notes = ()
     maps |= shown_maps(encoding)
     record = measured.record(
         'encoding',
@@ -219,53 +221,28 @@ def publish_voxels(writer: ProductWriter, source: Path, desc: str) -> Path:
 
 
 def publish_runs(
-    writer: ProductWriter,
-    participant: ParticipantInput,
-    encoded: Path,
-    trials: pd.DataFrame,
-    shapes: ResponseShapes,
-    model: str,
-    units: str,
+    runs: RunWriter, participant: ParticipantInput, source: Path, trials: pd.DataFrame
 ) -> None:
     """Write the predicted series of the held-out trials of each run.
 
     Parameters
     ----------
-    writer
-        Of the participant's products.
+    runs
+        What writes them.
     participant
         Whose data.
-    encoded
-        File of what the encoding model found.
+    source
+        Folder of what the encoding model found.
     trials
         One row per trial.
-    shapes
-        Response of each voxel.
-    model
-        Of the betas: B, C or D.
-    units
-        Of the responses.
     """
-    source = encoded.parent
-    mask = VoxelMask.load(source / VOXELS)
     rows, values = _in_order(source)
     held_out = trials.iloc[rows]
     for number, run in enumerate(participant.runs):
         mine = held_out['run'].to_numpy() == number
-        if not mine.any():
-            continue
-        table = held_out[mine].assign(stim_file=held_out['stimulus'][mine])
-        write_run(
-            writer,
-            PredictedRun.of(run),
-            mask,
-            values[mine],
-            table,
-            shapes,
-            model=model,
-            description=HELD_OUT,
-            units=units,
-        )
+        if mine.any():
+            table = held_out[mine].assign(stim_file=held_out['stimulus'][mine])
+            runs.write(PredictedRun.of(run), values[mine], table)
 
 
 def publish_metrics(

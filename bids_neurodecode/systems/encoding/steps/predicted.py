@@ -27,9 +27,8 @@ from bids_neurodecode.systems.encoding.steps.runs import (
     NEW,
     NO_SHAPES,
     PredictedRun,
-    ResponseShapes,
+    RunWriter,
     write_betas,
-    write_run,
 )
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher, publishing
@@ -200,10 +199,17 @@ def publish_runs(
     period, duration = facts.trained.repetition_time, facts.trained.stimulus_duration
     if duration is None or not (source / 'hrfindex.npy').exists():
         return (NO_SHAPES,)
-    shapes = ResponseShapes(
-        np.load(source / 'hrfindex.npy'), period, facts.trained.beta_repetition_time, duration
+    writes = RunWriter(
+        writer=writer,
+        mask=VoxelMask.load(source / VOXELS),
+        index=np.load(source / 'hrfindex.npy'),
+        repetition_time=period,
+        beta_repetition_time=facts.trained.beta_repetition_time,
+        stimulus_duration=duration,
+        model=facts.trained.model,
+        description=NEW,
+        units=facts.trained.units,
     )
-    mask = VoxelMask.load(source / VOXELS)
     values = np.load(source / 'predicted.npy', mmap_mode='r')
     place = {name: row for row, name in enumerate(participant.stimuli)}
     notes: dict[str, None] = {}
@@ -218,17 +224,8 @@ def publish_runs(
         longest = float(trials['duration'].median())
         if abs(longest - duration) > DURATION_TOLERANCE:
             notes[OTHER_DURATION.format(shown=longest, trained=duration)] = None
-        write_run(
-            writer,
-            run,
-            mask,
-            np.asarray(values[[place[name] for name in trials['stim_file']]]),
-            trials,
-            shapes,
-            model=facts.trained.model,
-            description=NEW,
-            units=facts.trained.units,
-        )
+        rows = [place[name] for name in trials['stim_file']]
+        writes.write(run, np.asarray(values[rows]), trials)
     return tuple(notes)
 
 

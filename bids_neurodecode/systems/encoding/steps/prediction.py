@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.sink import write_tsv
@@ -35,6 +34,7 @@ from bids_neurodecode.systems.steps.seen import (
     model_columns,
     pictures_note,
 )
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import step
 
@@ -75,11 +75,11 @@ def apply_encoding(
     participant: ParticipantInput,
     config: Config,
     model: str,
-    features: list[npt.NDArray[np.float32]],
+    features: list[Float32Array],
     folder: Path,
     plan: Plan | None = None,
     mask: VoxelMask | None = None,
-    betas: npt.NDArray[np.float32] | None = None,
+    betas: Float32Array | None = None,
     run_marks: Mapping[str, Any] | None = None,
 ) -> Mapping[str, object]:
     """Predict the responses to all images, and judge them where BOLD is there.

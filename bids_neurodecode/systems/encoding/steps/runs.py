@@ -36,20 +36,6 @@ NEW = (
 
 
 @dataclass(frozen=True)
-class ResponseShapes:
-    """How betas become series: what of the model :func:`predict_run` needs.
-
-    ``index`` is the number of each voxel's response in the library, (n_voxels,); times in
-    seconds.
-    """
-
-    index: npt.NDArray[np.integer[Any]]
-    repetition_time: float
-    beta_repetition_time: float | None
-    stimulus_duration: float
-
-
-@dataclass(frozen=True)
 class PredictedRun:
     """One run to be written: its name and its volumes."""
 
@@ -62,6 +48,73 @@ class PredictedRun:
     def of(cls, run: RunInput) -> PredictedRun:
         """Return a measured run."""
         return cls(dict(run.entities), run.sources, run.n_volumes, run.start_time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunWriter:
+    """Turns predicted betas into series, and writes them.
+
+    Parameters
+    ----------
+    writer
+        Of the participant's products.
+    mask
+        Voxels of the model.
+    index
+        Number of each voxel's response in the library, (n_voxels,).
+    repetition_time, beta_repetition_time, stimulus_duration
+        Seconds, as :func:`~bids_neurodecode.systems.encoding.synthesis.predict_run` takes them.
+    model, description, units
+        Of the sidecars.
+    """
+
+    writer: ProductWriter
+    mask: VoxelMask
+    index: npt.NDArray[np.integer[Any]]
+    repetition_time: float
+    beta_repetition_time: float | None
+    stimulus_duration: float
+    model: str
+    description: str
+    units: str
+
+    def write(
+        self, run: PredictedRun, values: npt.NDArray[np.float32], trials: pd.DataFrame
+    ) -> Path:
+        """Write the predicted series of one run.
+
+        Parameters
+        ----------
+        run
+            Its name and volumes.
+        values
+            Predicted betas of the trials, (n_trials, n_voxels).
+        trials
+            Their ``onset`` (s) and ``stim_file``.
+        """
+        from bids_neurodecode.systems.encoding.synthesis import predict_run
+
+        series = predict_run(
+            values,
+            trials['onset'].to_numpy(dtype=float),
+            self.index,
+            n_volumes=run.n_volumes,
+            repetition_time=self.repetition_time,
+            stimulus_duration=self.stimulus_duration,
+            start_time=run.start_time,
+            beta_repetition_time=self.beta_repetition_time,
+        )
+        return self.writer.for_run(run.entities, run.sources).series(
+            'predicted',
+            self.mask.image(series),
+            self.repetition_time,
+            Description=self.description,
+            StartTime=run.start_time or None,
+            Units=self.units,
+            Model=self.model,
+            TrialOnsets=[float(x) for x in trials['onset']],
+            TrialStimuli=[str(x) for x in trials['stim_file']],
+        )
 
 
 def write_betas(
@@ -97,49 +150,3 @@ def write_betas(
     writer.describe('predicted_betas', {}, Description=description, Units=units, Model=model)
     known = [name for name in column_texts('predicted_trials') if name in table.columns]
     return image, writer.table('predicted_events', table[known], columns='predicted_trials')
-
-
-def write_run(
-    writer: ProductWriter,
-    run: PredictedRun,
-    mask: VoxelMask,
-    values: npt.NDArray[np.float32],
-    trials: pd.DataFrame,
-    shapes: ResponseShapes,
-    *,
-    model: str,
-    description: str,
-    units: str,
-) -> Path:
-    """Write the predicted series of one run.
-
-    Parameters
-    ----------
-    values
-        Predicted betas of the trials, (n_trials, n_voxels).
-    trials
-        Their ``onset`` (s) and ``stim_file``.
-    """
-    from bids_neurodecode.systems.encoding.synthesis import predict_run
-
-    series = predict_run(
-        values,
-        trials['onset'].to_numpy(dtype=float),
-        shapes.index,
-        n_volumes=run.n_volumes,
-        repetition_time=shapes.repetition_time,
-        stimulus_duration=shapes.stimulus_duration,
-        start_time=run.start_time,
-        beta_repetition_time=shapes.beta_repetition_time,
-    )
-    return writer.for_run(run.entities, run.sources).series(
-        'predicted',
-        mask.image(series),
-        shapes.repetition_time,
-        Description=description,
-        StartTime=run.start_time or None,
-        Units=units,
-        Model=model,
-        TrialOnsets=[float(x) for x in trials['onset']],
-        TrialStimuli=[str(x) for x in trials['stim_file']],
-    )

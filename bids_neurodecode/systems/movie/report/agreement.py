@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.report.build import Block, Bullets, Table
 from bids_neurodecode.report.reader import Reader
 from bids_neurodecode.report.results import AgreementResults
 from bids_neurodecode.report.style import BLUE, GREY, RED, new_figure, styled
 from bids_neurodecode.spaces import load_image
+from bids_neurodecode.typing import FloatArray, RealArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,9 +92,7 @@ def _ceiling(reader: Reader, found: AgreementResults) -> Iterable[Block]:
 
 
 @styled
-def plot_ceiling(
-    accuracy: npt.NDArray[np.floating[Any]], ceiling: npt.NDArray[np.floating[Any]]
-) -> Figure:
+def plot_ceiling(accuracy: RealArray, ceiling: RealArray) -> Figure:
     """Draw the accuracy of each voxel against its ceiling.
 
     Parameters
@@ -126,6 +124,6 @@ def plot_ceiling(
     return figure
 
 
-def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:
+def _values(path: Path, mask: Path) -> FloatArray:
     inside = np.asarray(load_image(mask).dataobj) > 0
     return np.asarray(np.asarray(load_image(path).dataobj, dtype=np.float64)[inside])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.report import film
@@ -16,6 +15,7 @@ from bids_neurodecode.report.reader import Reader, read_table
 from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.spaces import load_image
 from bids_neurodecode.systems.movie.report import explained as film_explain
+from bids_neurodecode.typing import FloatArray
 
 MODES = {
     'joint': 'an encoder (film to responses) and a decoder (responses to frames), trained as one',
@@ -208,7 +208,7 @@ def _given(row: pd.Series[Any], **formats: str) -> Iterable[str]:
         yield 'n/a' if np.isnan(row[name]) else format(row[name], form)
 
 
-def _values(path: Path, mask: Path) -> npt.NDArray[np.float64]:
+def _values(path: Path, mask: Path) -> FloatArray:
     inside = np.asarray(load_image(mask).dataobj) > 0
     values = np.asarray(load_image(path).dataobj, dtype=np.float64)[inside]
     return values[np.isfinite(values)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,28 +77,26 @@ class FromAligned:
     files: tuple[Path, ...]
     delayed: bool = True
     """Whether the delay is put in again; else moment t holds the response of t + delay."""
-    _mask: list[VoxelMask] = field(default_factory=list, repr=False)
 
+    @cached_property
     def mask(self) -> VoxelMask:
-        """Return the voxels that hold a series in all files."""
-        if not self._mask:
-            inside = []
-            for file in self.files:
-                image = load_image(file)
-                volumes = np.asanyarray(image.dataobj, np.float32)
-                inside.append(np.isfinite(volumes).any(axis=3) & (volumes != 0).any(axis=3))
-            self._mask.append(VoxelMask.of(image, np.logical_and.reduce(inside)))
-        return self._mask[0]
+        """The voxels that hold a series in all files."""
+        inside = []
+        for file in self.files:
+            image = load_image(file)
+            volumes = np.asanyarray(image.dataobj, np.float32)
+            inside.append(np.isfinite(volumes).any(axis=3) & (volumes != 0).any(axis=3))
+        return VoxelMask.of(image, np.logical_and.reduce(inside))
 
-    def facts(self, file: Path) -> AlignedFacts:
-        """Read the sidecar of a file."""
-        return AlignedFacts.read(file)
+    @cached_property
+    def facts(self) -> tuple[AlignedFacts, ...]:
+        """The sidecar of each file."""
+        return tuple(map(AlignedFacts.read, self.files))
 
     @property
     def films(self) -> tuple[str, ...]:
         """All films that were seen, sorted."""
-        shown = [shown.film for file in self.files for shown in self.facts(file).films]
-        return tuple(sorted(set(shown)))
+        return tuple(sorted({shown.film for facts in self.facts for shown in facts.films}))
 
     def aligned(self) -> Iterator[tuple[list[str], Float32Array, AlignedFacts]]:
         """Yield what is first shown of each film as it is stored, and the sidecar of its file.
@@ -106,9 +105,9 @@ class FromAligned:
         """
         seen: set[tuple[str, float]] = set()
         moments: set[str] = set()
-        for file in self.files:
-            facts, start = self.facts(file), 0
-            volumes = self.mask().extract(np.asanyarray(load_image(file).dataobj, np.float32))
+        for file, facts in zip(self.files, self.facts, strict=True):
+            start = 0
+            volumes = self.mask.extract(np.asanyarray(load_image(file).dataobj, np.float32))
             for shown in facts.films:
                 stop = start + shown.n_volumes
                 place = (shown.film, shown.onset)
@@ -135,7 +134,7 @@ class FromAligned:
     def signature(self) -> dict[str, Any]:
         """Return what has to be the same in two participants to average them, by its name."""
         image = load_image(self.files[0])
-        facts = self.facts(self.files[0])
+        facts = self.facts[0]
         return {
             'grid': (image.shape[:3], np.asarray(image.affine).round(3).tolist()),
             'films': self.films,
@@ -185,7 +184,7 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
     found = []
     for label, files in aligned_files(output_dir, own.task, first.space).items():
         person = FromAligned(label, files)
-        facts = person.facts(files[0])
+        facts = person.facts[0]
         alike = (
             label != own.label
             and read_header(files[0]).grid.same_as(grid)

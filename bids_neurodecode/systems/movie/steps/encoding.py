@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.records import ParticipantInput
@@ -23,6 +22,7 @@ from bids_neurodecode.systems.movie.recipe import FilmRidge, encode_films
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.records import Facts, ModelFacts
 from bids_neurodecode.systems.steps.seen import known_runs
+from bids_neurodecode.typing import BoolArray, Float32Array
 from bids_neurodecode.workflow.files import fold_voxels, save_map
 from bids_neurodecode.workflow.step import Inputs, step
 
@@ -51,11 +51,11 @@ class Films(Inputs):
     config: Config
     plan: Plan
     mask: VoxelMask
-    responses: npt.NDArray[np.float32]
+    responses: Float32Array
     device: str
     folder: Path
     run_marks: Mapping[str, Any] | None = None
-    within: npt.NDArray[np.bool_] | None = None
+    within: BoolArray | None = None
 
     @property
     def period(self) -> float:
@@ -72,7 +72,7 @@ class Films(Inputs):
         """Which voxels the model takes."""
         return 'all voxels of the brain mask' if self.within is None else 'voxels of the regions'
 
-    def usable(self) -> tuple[Samples, npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
+    def usable(self) -> tuple[Samples, BoolArray, BoolArray | None]:
         """Return samples of the voxels that are used, which these are, and those of each fold."""
         samples = Samples(Responses(self.responses, self.mask), self.plan.table)
         keep, chosen = usable(samples, self.within, len(self.plan.split))
@@ -80,8 +80,8 @@ class Films(Inputs):
 
 
 def usable(
-    samples: Samples, within: npt.NDArray[np.bool_] | None, n_folds: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]:
+    samples: Samples, within: BoolArray | None, n_folds: int
+) -> tuple[BoolArray, BoolArray | None]:
     """Return which voxels are used, and which of these each fold uses.
 
     Parameters
@@ -135,7 +135,7 @@ class BandedFacts(Facts):
     threads=8,
     memory=lambda size: 3 * size.series_gb,
 )
-def encode(films: Films, features: npt.NDArray[np.float32]) -> Mapping[str, object]:
+def encode(films: Films, features: Float32Array) -> Mapping[str, object]:
     """Fit and judge the linear encoding model of films.
 
     Parameters
@@ -208,9 +208,7 @@ def tests_of(model: str, result: Judged) -> VoxelTestResults | None:
     )
 
 
-def save_encoder(
-    path: Path, encoder: Any, keep: npt.NDArray[np.bool_], mask: VoxelMask, films: Films
-) -> None:
+def save_encoder(path: Path, encoder: Any, keep: BoolArray, mask: VoxelMask, films: Films) -> None:
     """Write the final encoder as safetensors, with all that applying it takes.
 
     Parameters

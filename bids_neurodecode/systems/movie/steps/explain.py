@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.config import Config
 from bids_neurodecode.errors import DataError, InputError
 from bids_neurodecode.signals.meshes import bridged, neighbours
 from bids_neurodecode.systems.movie.explain import LEAST_EXAMPLES, Explained, explain_perturbation
+from bids_neurodecode.typing import FloatArray, IndexArray, Uint8Array
 from bids_neurodecode.workflow.files import load_map
 
 if TYPE_CHECKING:
@@ -134,8 +134,8 @@ def explain_study(
 def _disturb(
     study: NetworkStudy,
     data: FilmData,
-    test: npt.NDArray[np.intp],
-    regions: tuple[npt.NDArray[np.intp], Mapping[int, str]],
+    test: IndexArray,
+    regions: tuple[IndexArray, Mapping[int, str]],
     settings: MovieSettings,
     meshes: Iterable[Path],
     rng: np.random.Generator,
@@ -162,7 +162,7 @@ def _disturb(
     )
 
 
-def held_out_accuracy(study: NetworkStudy) -> npt.NDArray[np.float64] | None:
+def held_out_accuracy(study: NetworkStudy) -> FloatArray | None:
     """Return the held-out correlation of each voxel of the network; None without an encoder.
 
     Voxels that other folds do not use were not judged and are NaN.
@@ -177,8 +177,8 @@ def held_out_accuracy(study: NetworkStudy) -> npt.NDArray[np.float64] | None:
 def regions_of_voxels(
     atlas: tuple[Path, Mapping[int, str]] | None,
     mask: VoxelMask,
-    columns: npt.NDArray[np.intp],
-) -> tuple[npt.NDArray[np.intp] | None, Mapping[int, str]]:
+    columns: IndexArray,
+) -> tuple[IndexArray | None, Mapping[int, str]]:
     """Return the region of each voxel of the network, and the names; None without an atlas.
 
     Parameters
@@ -197,7 +197,7 @@ def regions_of_voxels(
     return labels[columns], names
 
 
-def _pictures(config: Config) -> dict[str, npt.NDArray[np.uint8]] | None:
+def _pictures(config: Config) -> dict[str, Uint8Array] | None:
     """Read the images of each concept, as large as the network's frames."""
     from bids_neurodecode.stimuli.images import load_images
 

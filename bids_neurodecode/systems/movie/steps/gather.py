@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -24,7 +23,7 @@ from bids_neurodecode.systems.movie.steps.group_outputs import CompareFacts
 from bids_neurodecode.systems.movie.steps.totals import Scale, Source, Total, get_total, volumes_of
 from bids_neurodecode.systems.steps.plan import Plan, PlanFacts, plan_of_films
 from bids_neurodecode.systems.steps.records import read_results
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.step import step
 
@@ -104,7 +103,7 @@ def _series(
     total: Total, table: pd.DataFrame, person: FromAligned, folder: Path
 ) -> dict[str, Any]:
     """Save the mean over participants, film by film, with and without the delay."""
-    facts = person.facts(person.files[0])
+    facts = person.facts[0]
     clock = (facts.repetition_time, facts.delay)
     rows, _ = places(total, table, total.mask)
     responses = np.lib.format.open_memmap(
@@ -142,7 +141,7 @@ def compare_group(
     plan: Plan,
     mask: VoxelMask,
     folder: Path,
-    within: npt.NDArray[np.bool_] | None = None,
+    within: BoolArray | None = None,
 ) -> Mapping[str, object]:
     """Compare the participants: voxels by training volumes, a ceiling on test volumes.
 
@@ -184,7 +183,7 @@ def compare_group(
         plan.split,
         config.selection,
         n_participants=n,
-        delay=everyone[0].facts(everyone[0].files[0]).delay,
+        delay=everyone[0].facts[0].delay,
         rng=np.random.default_rng(config.seed),
         within=within,
         snr=snr,
@@ -206,13 +205,13 @@ def _scaled_films(
     total: Total,
     table: pd.DataFrame,
     scale: Scale | None,
-) -> Iterator[tuple[npt.NDArray[np.intp], Float32Array]]:
+) -> Iterator[tuple[IndexArray, Float32Array]]:
     """Yield the samples and series of each film of each participant, as they were added up."""
     place = {name: row for row, name in enumerate(table['stimulus'].astype(str))}
     for person in people:
         if person.label not in total.labels:
             continue
-        inside = total.mask.mask[person.mask().mask]
+        inside = total.mask.mask[person.mask.mask]
         change = None if scale is None else scale(person, inside)
         for stimuli, series in person.showings():
             values = series[:, inside]
@@ -249,7 +248,7 @@ def scaling(people: Sequence[FromAligned], split: Split, config: Config) -> list
 
     if not config.movie.standardize or len(split) > 1:
         return None
-    delay = people[0].facts(people[0].files[0]).delay
+    delay = people[0].facts[0].delay
     rows = clear_of_test(split.table, split.folds[0], delay)
     return split.table['stimulus'].iloc[rows].astype(str).tolist()
 
@@ -261,13 +260,11 @@ def scale_by(stimuli: Sequence[str] | None) -> Scale | None:
     chosen = frozenset(stimuli)
     known: dict[str, Any] = {}
 
-    def scale(
-        source: Source, within: npt.NDArray[np.bool_]
-    ) -> Callable[[Float32Array], Float32Array]:
+    def scale(source: Source, within: BoolArray) -> Callable[[Float32Array], Float32Array]:
         from bids_neurodecode.systems.movie.running import RunningScale
 
         if source.label not in known:
-            known[source.label] = RunningScale(source.mask().n_voxels)
+            known[source.label] = RunningScale(source.mask.n_voxels)
             for names, series in source.showings():
                 known[source.label].add(series[[name in chosen for name in names]])
         return cast('Callable[[Float32Array], Float32Array]', known[source.label].of(within).apply)

@@ -160,7 +160,7 @@ def check_measure(config: Config, people: Sequence[FromAligned]) -> None:
     measure = config.selection.measure
     if measure not in {'auto', 'none', 'isc', 'snr'}:
         raise InputError(NO_MEASURE.format(measure=measure))
-    facts = people[0].facts(people[0].files[0])
+    facts = people[0].facts[0]
     if measure == 'snr' and (config.split.by != 'paper' or facts.scaling != 'none'):
         raise InputError(SNR.format(scaling=facts.scaling))
     if abs(facts.delay - config.delay.seconds) > 1e-6:
@@ -231,8 +231,7 @@ def film_lengths(people: Sequence[FromAligned]) -> dict[str, int]:
     """Return the volumes of each film that anybody has, in order of their names."""
     lengths: dict[str, int] = {}
     for person in people:
-        for file in person.files:
-            facts = person.facts(file)
+        for facts in person.facts:
             for shown in facts.films:
                 stop = shown.first_sample(facts.repetition_time) + shown.n_volumes
                 lengths[shown.film] = max(lengths.get(shown.film, 0), stop)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
@@ -18,6 +17,7 @@ from bids_neurodecode.models.storage import KEY, load_arrays
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.systems.movie.network import MovieNetwork, read_extra
 from bids_neurodecode.text import one_line
+from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.movie.recipe import FilmEncoder
@@ -63,7 +63,7 @@ class FilmModels:
     encoder: FilmEncoder
     network: MovieNetwork | None = None
     network_mask: VoxelMask | None = None
-    mean_frame: npt.NDArray[np.float32] | None = None
+    mean_frame: Float32Array | None = None
 
 
 def facts_of(file: Path) -> FilmModelFacts:

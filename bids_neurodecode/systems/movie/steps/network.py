@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -36,6 +35,7 @@ from bids_neurodecode.systems.movie.study import NetworkStudy, study_network
 from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.scores import write_scores
 from bids_neurodecode.systems.steps.seen import runs_on_card
+from bids_neurodecode.typing import BoolArray, Float32Array, IndexArray
 from bids_neurodecode.workflow.files import load_map, save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import threads_here
@@ -110,7 +110,7 @@ def stores_of(
     period: float,
     config: Config,
     threads: int = 1,
-) -> tuple[dict[str, FilmStore], npt.NDArray[np.intp]]:
+) -> tuple[dict[str, FilmStore], IndexArray]:
     """Return the store of each film, and film and volume of each sample, (n_samples, 2).
 
     Parameters
@@ -161,8 +161,8 @@ def stores_of(
 def encode_banded(
     films: Films,
     bands: list[Path],
-    predictions: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.intp],
+    predictions: Float32Array,
+    rows: IndexArray,
 ) -> Mapping[str, object]:
     """Fit and judge banded ridge on the feature spaces of films; compare it with ridge.
 
@@ -240,11 +240,11 @@ class NetworkCase:
 )
 def train_network(
     films: Films,
-    aligned: list[npt.NDArray[np.float32]],
-    valid: npt.NDArray[np.bool_],
-    features: npt.NDArray[np.float32],
+    aligned: list[Float32Array],
+    valid: BoolArray,
+    features: Float32Array,
     film_stores: FilmStores,
-    pairs: npt.NDArray[np.intp],
+    pairs: IndexArray,
     by_fold: Path,
     vgg16: str,
     checkpoints: Path,
@@ -311,12 +311,12 @@ def _named(labels: Path | None, table: pd.DataFrame | None) -> tuple[Path, dict[
 
 def load_data(
     films: Films,
-    aligned: Sequence[npt.NDArray[np.float32]],
-    valid: npt.NDArray[np.bool_],
-    features: npt.NDArray[np.float32],
+    aligned: Sequence[Float32Array],
+    valid: BoolArray,
+    features: Float32Array,
     stores: Sequence[Path],
-    pairs: npt.NDArray[np.intp],
-) -> tuple[FilmData, npt.NDArray[np.bool_]]:
+    pairs: IndexArray,
+) -> tuple[FilmData, BoolArray]:
     """Put together what the network is trained on; leave out voxels that are not finite.
 
     Parameters
@@ -340,7 +340,7 @@ def load_data(
     delayed[valid] = np.concatenate([each[:, keep] for each in aligned])
     frames = [open_store(file) for file in stores]
 
-    def chunks(rows: npt.NDArray[np.intp]) -> Chunks:
+    def chunks(rows: IndexArray) -> Chunks:
         return cast('Chunks', FilmChunks(frames, pairs[rows]))
 
     data = FilmData(

@@ -14,13 +14,13 @@ import pandas as pd
 from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.bids.names import stimulus_path, unique_labels
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
-from bids_neurodecode.bids.sink import copy_file, write_json, write_tsv
+from bids_neurodecode.bids.sink import write_json, write_tsv
 from bids_neurodecode.bids.video import beside, strip, write_picture, write_video
 from bids_neurodecode.bids.writer import ProductWriter
-from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NetworkResults, VoxelTestResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.examples import pick_examples
+from bids_neurodecode.systems.steps.publish import Publisher
 from bids_neurodecode.systems.steps.records import Facts
 from bids_neurodecode.workflow.files import read_record
 
@@ -70,17 +70,14 @@ class NetworkFacts(Facts):
 
 
 def write_network(
-    writer: ProductWriter,
-    participant: ParticipantInput,
-    config: Config,
-    table: pd.DataFrame,
-    result: Path,
-    linear: pd.DataFrame,
+    publisher: Publisher, table: pd.DataFrame, result: Path, linear: pd.DataFrame
 ) -> tuple[NetworkResults, dict[str, Path], Path]:
     """Write everything of the network.
 
     Parameters
     ----------
+    publisher
+        Of the participant's products.
     table
         One row per sample of the films.
     result
@@ -100,6 +97,7 @@ def write_network(
     from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 
     folder, facts = result.parent, read_record(NetworkFacts, result)
+    writer, config = publisher.writer, publisher.config
     maps = {
         key: writer.image(MAPS[key].product or key, folder / f'{key}.nii.gz', more=_DESC)
         for key in facts.maps
@@ -111,11 +109,7 @@ def write_network(
         Description='Voxels that the movie network takes',
     )
     if facts.encoder:
-        tested = facts.tests is not None
-        _write_encoding(writer, participant, config, table, folder, tested=tested)
-    frames = None
-    if facts.decoder:
-        frames = write_frames(writer, participant, table, folder)
+        _write_encoding(publisher, table, folder, tested=facts.tests is not None)
     told: dict[str, Any] = vars(facts.about) | {
         name: writer.table(
             name,
@@ -130,7 +124,7 @@ def write_network(
         design=config.movie.design,
         curves=writer.table('curves', curves, columns='network_curves', more=_DESC),
         voxels=voxels,
-        frames=frames,
+        frames=write_frames(publisher, table, folder) if facts.decoder else None,
         **told,
     )
     writer.model(folder / 'model' / 'weights.safetensors', config, DESC, folder / 'model.md')
@@ -145,15 +139,10 @@ _DESC = {'desc': DESC}
 
 
 def _write_encoding(
-    writer: ProductWriter,
-    participant: ParticipantInput,
-    config: Config,
-    table: pd.DataFrame,
-    folder: Path,
-    *,
-    tested: bool,
+    publisher: Publisher, table: pd.DataFrame, folder: Path, *, tested: bool
 ) -> None:
     """Write which voxels are significant, and the predicted series of each run."""
+    writer = publisher.writer
     if tested:
         writer.image(
             'significant',
@@ -163,8 +152,8 @@ def _write_encoding(
         )
     mask = VoxelMask.load(folder / 'judged.nii.gz')
     rows, predicted = np.load(folder / 'rows.npy'), np.load(folder / 'predictions.npy')
-    for run, mine, onsets in held_out_runs(participant, table, rows):
-        times = onsets + config.delay.seconds
+    for run, mine, onsets in held_out_runs(publisher.participant, table, rows):
+        times = onsets + publisher.config.delay.seconds
         writer.for_run(run.entities, run.sources).series(
             'predicted',
             mask.image(predicted[mine]),
@@ -196,17 +185,13 @@ def held_out_runs(
             yield run, mine, held_out['run_onset'].to_numpy(dtype=float)[mine]
 
 
-def write_frames(
-    writer: ProductWriter, participant: ParticipantInput, table: pd.DataFrame, folder: Path
-) -> Path:
+def write_frames(publisher: Publisher, table: pd.DataFrame, folder: Path) -> Path:
     """Write reconstructed films; return the table of the frames that the report shows.
 
     Parameters
     ----------
-    writer
+    publisher
         Of the participant's products.
-    participant
-        Whose data.
     table
         One row per sample.
     folder
@@ -214,17 +199,15 @@ def write_frames(
     """
     shown = table.iloc[np.load(folder / 'frames-rows.npy')]
     frames = [np.load(folder / f'frames-{x}.npy', mmap_mode='r') for x in ('truth', 'decoded')]
-    _write_films(writer, participant, shown, frames)
-    return _write_examples(writer, participant, shown, frames, folder)
+    _write_films(publisher, shown, frames)
+    return _write_examples(publisher, shown, frames, folder)
 
 
 def _write_films(
-    writer: ProductWriter,
-    participant: ParticipantInput,
-    shown: pd.DataFrame,
-    frames: Sequence[npt.NDArray[Any]],
+    publisher: Publisher, shown: pd.DataFrame, frames: Sequence[npt.NDArray[Any]]
 ) -> None:
     """Write each film's held-out frames beside their reconstruction (its first presentation)."""
+    participant, writer = publisher.participant, publisher.writer
     period = participant.runs[0].repetition_time
     labels = unique_labels(participant.stimuli)
     for film in dict.fromkeys(shown['film'].astype(str)):
@@ -254,8 +237,7 @@ def _stimulus(writer: ProductWriter, label: str, suffix: Any) -> Path:
 
 
 def _write_examples(
-    writer: ProductWriter,
-    participant: ParticipantInput,
+    publisher: Publisher,
     shown: pd.DataFrame,
     frames: Sequence[npt.NDArray[Any]],
     folder: Path,
@@ -271,9 +253,7 @@ def _write_examples(
             'similarity': similarity[picked],
         }
     )
-    name = f'sub-{participant.label}_task-{participant.task}_frames'
-    log = writer.output_dir / f'sub-{participant.label}' / 'log'
     np.save(folder / 'examples.npy', np.stack([each[picked] for each in frames], axis=1))
-    copy_file(folder / 'examples.npy', log / f'{name}.npy')
-    write_tsv(log / f'{name}.tsv', examples)
-    return log / f'{name}.tsv'
+    write_tsv(folder / 'examples.tsv', examples)
+    publisher.keep(folder / 'examples.npy', 'frames')
+    return publisher.keep(folder / 'examples.tsv', 'frames')

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.maps import MAPS
@@ -38,6 +37,7 @@ from bids_neurodecode.systems.steps.publish import (
     publish_tsnr,
     publishing,
 )
+from bids_neurodecode.typing import Float32Array, IndexArray
 from bids_neurodecode.workflow.files import read_json, read_record
 from bids_neurodecode.workflow.step import Inputs
 
@@ -75,8 +75,8 @@ class LinearModel(Inputs):
     null: Path
     linear_maps: list[Path]
     by_fold: Path
-    predictions: npt.NDArray[np.float32]
-    rows: npt.NDArray[np.intp]
+    predictions: Float32Array
+    rows: IndexArray
     model: Path
     encode_info: FilmFacts
     banded_metrics: pd.DataFrame | None = None
@@ -94,7 +94,7 @@ def publish_films(
     outputs: Outputs,
     linear: LinearModel,
     compared: Compared,
-    aligned: list[npt.NDArray[np.float32]],
+    aligned: list[Float32Array],
     network: Path | None = None,
     film_stores: FilmStores | None = None,
 ) -> Mapping[str, object]:
@@ -172,7 +172,7 @@ def add_network_ceilings(
 def publish_aligned(
     publisher: Publisher,
     mask: VoxelMask,
-    aligned: list[npt.NDArray[np.float32]],
+    aligned: list[Float32Array],
     table: pd.DataFrame,
 ) -> None:
     """Write each run's cleaned series on the clock of its films, the delay taken out.
@@ -321,9 +321,7 @@ def with_network(
     notes
         What a reader should know; added to.
     """
-    network, maps, metrics = write_network(
-        publisher.writer, publisher.participant, publisher.config, table, result, linear
-    )
+    network, maps, metrics = write_network(publisher, table, result, linear)
     facts, null, tests = read_record(NetworkFacts, result), record.null, record.voxel_tests
     if facts.tests is not None and facts.observed is not None:
         tests = (facts.tests, *tests)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -46,6 +45,7 @@ from bids_neurodecode.systems.steps.seen import (
     known_runs,
     model_columns,
 )
+from bids_neurodecode.typing import BoolArray, Float32Array, FloatArray, RealArray
 from bids_neurodecode.workflow.files import save_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import threads_here
@@ -120,9 +120,9 @@ def apply_films(
     films: str,
     folder: Path,
     mask: VoxelMask | None = None,
-    responses: npt.NDArray[np.float32] | None = None,
-    aligned: list[npt.NDArray[np.float32]] | None = None,
-    valid: npt.NDArray[np.bool_] | None = None,
+    responses: Float32Array | None = None,
+    aligned: list[Float32Array] | None = None,
+    valid: BoolArray | None = None,
     run_marks: Mapping[str, Any] | None = None,
 ) -> Mapping[str, object]:
     """Predict responses to films, reconstruct films from responses, judge both.
@@ -217,26 +217,22 @@ class Applied:
         cache
             Where features are kept by content.
         """
-        from bids_neurodecode.systems.movie.parts import showings_of
+        from bids_neurodecode.systems.movie.parts import of_moments, showings_of
 
-        encoder = self.models.encoder
-        features: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]] = []
-        for film, rows in self.table.groupby('film', sort=False):
-            onsets, place = np.unique(rows['onset'].to_numpy(dtype=float), return_inverse=True)
-            described = self._describe(participant, str(film), onsets, cache)
-            features.append((rows.index.to_numpy(), described[place]))
-        order = np.argsort(np.concatenate([rows for rows, _ in features]), kind='stable')
-        values = np.concatenate([x for _, x in features])[order]
-        predicted = encoder.predict(values, showings_of(self.table))
+        def describe(film: str, onsets: FloatArray) -> dict[str, RealArray]:
+            return {'features': self._describe(participant, film, onsets, cache)}
+
+        features = of_moments(self.table, describe)['features'].astype(np.float32, copy=False)
+        predicted = self.models.encoder.predict(features, showings_of(self.table))
         self._keep('linear', 'ridge', predicted, self.models.facts.mask, delayed=False)
 
     def _describe(
         self,
         participant: ParticipantInput,
         film: str,
-        onsets: npt.NDArray[np.float64],
+        onsets: FloatArray,
         cache: Path,
-    ) -> npt.NDArray[np.float32]:
+    ) -> Float32Array:
         """Return the features that the model takes of each volume, (n_volumes, n_features)."""
         from bids_neurodecode.stimuli.features import get_extractor
         from bids_neurodecode.stimuli.volumes import volume_features
@@ -293,7 +289,7 @@ class Applied:
         self,
         name: str,
         model: str,
-        predicted: npt.NDArray[np.float32],
+        predicted: Float32Array,
         mask: VoxelMask,
         *,
         delayed: bool,

@@ -12,12 +12,11 @@ import pandas as pd
 from bids_neurodecode.bids.names import unique_labels
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.writer import ProductWriter
-from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import NetworkResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.steps.network_outputs import NetworkAbout, write_frames
 from bids_neurodecode.systems.movie.steps.outputs import films_of_runs
-from bids_neurodecode.systems.steps.publish import APPLIED, Applied, publishing
+from bids_neurodecode.systems.steps.publish import APPLIED, Applied, Publisher, publishing
 from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.workflow.files import read_record
 
@@ -57,14 +56,13 @@ def publish_film_predictions(
     applied
         File of what the model gave.
     """
-    participant, config, model = trained.participant, trained.config, Path(trained.model)
-    writer = writer_of(participant, trained.call.output_dir, model)
+    model = Path(trained.model)
+    writer = writer_of(trained.participant, trained.call.output_dir, model)
     publisher = trained.publisher(writer)
     facts, found = read_record(AppliedFacts, applied), applied.parent
     for name in DESCS:
         if (found / f'{name}.npy').exists():
-            delay = config.delay.seconds if name == 'network' else 0.0
-            write_series(writer, participant, trials, found, name, facts.period, delay)
+            write_series(publisher, trials, found, name, facts.period)
     films = ', '.join(dict.fromkeys(trials['film'].astype(str)))
     maps = trained.maps(writer)
     for name, key in (('linear', 'pearsonr'), ('network', 'network_r')):
@@ -83,7 +81,7 @@ def publish_film_predictions(
         maps=maps,
         metrics=writer.metrics(found / 'metrics.tsv', 'applied') if facts.scored else None,
         null=publisher.null(null, facts) if null.exists() and not facts.leaks else None,
-        network=write_applied_network(writer, participant, config, trials, facts, found),
+        network=write_applied_network(publisher, trials, facts, found),
     )
 
 
@@ -111,24 +109,16 @@ def writer_of(participant: ParticipantInput, output_dir: Path, model: Path) -> P
 
 
 def write_series(
-    writer: ProductWriter,
-    participant: ParticipantInput,
-    table: pd.DataFrame,
-    folder: Path,
-    name: str,
-    period: float,
-    delay: float,
+    publisher: Publisher, table: pd.DataFrame, folder: Path, name: str, period: float
 ) -> None:
     """Write the predicted series of each run, or of each film where there are no runs.
 
-    What is predicted from the film of second t is the response of second t + ``delay``.
+    What the network predicts from the film of second t is the response a delay later.
 
     Parameters
     ----------
-    writer
+    publisher
         Of the participant's products.
-    participant
-        Whose data.
     table
         One row per sample.
     folder
@@ -137,9 +127,9 @@ def write_series(
         Of the model.
     period
         Seconds of a volume.
-    delay
-        Seconds.
     """
+    participant, writer = publisher.participant, publisher.writer
+    delay = publisher.config.delay.seconds if name == 'network' else 0.0
     mask = VoxelMask.load(folder / f'{name}-mask.nii.gz')
     predicted = np.load(folder / f'{name}.npy', mmap_mode='r')
     labels = unique_labels(participant.stimuli)
@@ -172,23 +162,14 @@ def write_series(
 
 
 def write_applied_network(
-    writer: ProductWriter,
-    participant: ParticipantInput,
-    config: Config,
-    table: pd.DataFrame,
-    facts: AppliedFacts,
-    folder: Path,
+    publisher: Publisher, table: pd.DataFrame, facts: AppliedFacts, folder: Path
 ) -> NetworkResults | None:
     """Write the reconstructed films; return what the report shows of the network.
 
     Parameters
     ----------
-    writer
+    publisher
         Of the participant's products.
-    participant
-        Whose data.
-    config
-        The settings.
     table
         One row per sample.
     facts
@@ -197,20 +178,17 @@ def write_applied_network(
         Of what the network gave.
     """
     about = facts.network
-    if about is None or not participant.runs:
+    if about is None or not publisher.participant.runs:
         return None
-    frames = None
-    if facts.decoder:
-        frames = write_frames(writer, participant, table, folder)
     return NetworkResults(
-        design=config.movie.design,
+        design=publisher.config.movie.design,
         **vars(about),
         curves=None,
-        voxels=writer.image(
+        voxels=publisher.writer.image(
             'reliable',
             folder / 'network-voxels.nii.gz',
             more={'label': 'network', 'desc': 'applied'},
             Description='Voxels that the movie network takes',
         ),
-        frames=frames,
+        frames=write_frames(publisher, table, folder) if facts.decoder else None,
     )

@@ -10,6 +10,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,8 +53,9 @@ class Source(Protocol):
         """Of the participant."""
         ...
 
+    @property
     def mask(self) -> VoxelMask:
-        """Return the voxels of the series."""
+        """Voxels of the series."""
         ...
 
     def showings(self) -> Iterator[Showing]:
@@ -67,18 +69,16 @@ class FromInputs:
 
     participant: ParticipantInput
     clean: CleanSettings
-    _mask: list[VoxelMask] = field(default_factory=list, repr=False)
 
     @property
     def label(self) -> str:
         """Of the participant."""
         return self.participant.label
 
+    @cached_property
     def mask(self) -> VoxelMask:
-        """Return the voxels that all runs share."""
-        if not self._mask:
-            self._mask.append(common_mask(self.participant.runs))
-        return self._mask[0]
+        """The voxels that all runs share."""
+        return common_mask(self.participant.runs)
 
     def showings(self) -> Iterator[Showing]:
         """Yield the first presentation of each film, no delay taken out."""
@@ -88,7 +88,7 @@ class FromInputs:
         table = first_showings(film_table(self.participant.runs))
         for number, rows in table.groupby('run', sort=True):
             run = self.participant.runs[int(str(number))]
-            series = clean_run(run, self.mask(), self.clean)
+            series = clean_run(run, self.mask, self.clean)
             for _, shown in rows.groupby('showing', sort=False):
                 yield list(shown['stimulus'].astype(str)), on_clock(series, run, shown)
 
@@ -249,7 +249,7 @@ def _build(sources: Sequence[Source], place: Path, scale: Scale | None) -> None:
     masks: dict[str, VoxelMask] = {}
     for source in sources:
         try:
-            masks[source.label] = source.mask()
+            masks[source.label] = source.mask
         except UNREADABLE as error:
             left_out[source.label] = one_line(error)
     while True:
@@ -276,13 +276,10 @@ def _add_all(
     sources: Sequence[Source], mask: VoxelMask, place: Path, scale: Scale | None
 ) -> tuple[str, str] | None:
     """Write the sum of these participants; return who could not be read, and why."""
-    lengths: dict[str, int] = {}
-    chunks: dict[str, npt.NDArray[Any]] = {}
-    counts: dict[str, npt.NDArray[np.intp]] = {}
-    moments: dict[str, npt.NDArray[np.float64]] = {}
+    sums = _Sums(place, mask.n_voxels)
     for source in sources:
         try:
-            within = mask.mask[source.mask().mask]
+            within = mask.mask[source.mask.mask]
             change = None if scale is None else scale(source, within)
             over_time: dict[str, tuple[npt.NDArray[np.float64], int]] = {}
             for stimuli, series in source.showings():
@@ -291,70 +288,65 @@ def _add_all(
                 film, first = stimuli[0].rsplit('#', 1)
                 here = slice(int(first), int(first) + len(stimuli))
                 values = series[:, within] if change is None else change(series[:, within])
-                _grow(place, film, here.stop, mask.n_voxels, lengths, chunks, counts)
+                sums.grow(film, here.stop)
                 # a censored volume has no voxel; a voxel without values spoils that voxel alone
                 measured = np.asarray(np.isfinite(values).any(axis=1))
-                chunks[film][here] += np.where(measured[:, None], values, 0)
-                counts[film][here] += measured
+                sums.chunks[film][here] += np.where(measured[:, None], values, 0)
+                sums.counts[film][here] += measured
                 total, n = over_time.get(film, (np.zeros(mask.n_voxels), 0))
                 total = total + values[measured].sum(axis=0, dtype=np.float64)
                 over_time[film] = (total, n + int(measured.sum()))
             for film, (total, n) in over_time.items():
                 mean = total / n if n else np.full_like(total, np.nan)
-                sums = moments.setdefault(film, np.zeros((2, mask.n_voxels)))
-                sums += np.stack([mean, mean**2])
+                sums.moments[film] += np.stack([mean, mean**2])
         except UNREADABLE as error:
             return source.label, one_line(error)
-    _join(place, chunks, counts, moments)
+    sums.join()
     return None
 
 
-def _grow(
-    place: Path,
-    film: str,
-    length: int,
-    n_voxels: int,
-    lengths: dict[str, int],
-    chunks: dict[str, npt.NDArray[Any]],
-    counts: dict[str, npt.NDArray[np.intp]],
-) -> None:
-    """Make room for a film: participants may have measured different shares of it."""
-    if lengths.get(film, 0) >= length:
-        return
-    name = hashlib.sha256(film.encode()).hexdigest()[:8]
-    file = place / f'film-{name}-{length}.npy'
-    made = np.lib.format.open_memmap(file, 'w+', np.float32, (length, n_voxels))
-    count = np.zeros(length, dtype=np.intp)
-    if film in chunks:
-        made[: lengths[film]] = chunks[film]
-        count[: lengths[film]] = counts[film]
-    lengths[film], chunks[film], counts[film] = length, made, count
+@dataclass
+class _Sums:
+    """Sums over participants, film by film, on disk while they are made."""
 
+    place: Path
+    n_voxels: int
+    chunks: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    counts: dict[str, npt.NDArray[np.intp]] = field(default_factory=dict)
+    moments: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
-def _join(
-    place: Path,
-    chunks: dict[str, npt.NDArray[Any]],
-    counts: dict[str, npt.NDArray[np.intp]],
-    moments: dict[str, npt.NDArray[np.float64]],
-) -> None:
-    """Put the films into one file, in order of their names."""
-    films = sorted(chunks)
-    n_voxels = next(iter(chunks.values())).shape[1]
-    size = (sum(len(chunks[film]) for film in films), n_voxels)
-    values = np.lib.format.open_memmap(place / 'values.npy', 'w+', np.float32, size)
-    start = 0
-    stimuli: list[str] = []
-    for film in films:
-        values[start : start + len(chunks[film])] = chunks[film]
-        start += len(chunks[film])
-        stimuli += [f'{film}#{i:05d}' for i in range(len(chunks[film]))]
-    values.flush()
-    chunks.clear()
-    for file in place.glob('film-*.npy'):
-        file.unlink()
-    np.save(place / 'counts.npy', np.concatenate([counts[film] for film in films]))
-    np.save(place / 'moments.npy', np.stack([moments[film] for film in films]))
-    np.save(place / 'stimuli.npy', stimuli)
+    def grow(self, film: str, length: int) -> None:
+        """Make room for a film: participants may have measured different shares of it."""
+        known = len(self.counts.get(film, ()))
+        if known >= length:
+            return
+        name = hashlib.sha256(film.encode()).hexdigest()[:8]
+        file = self.place / f'film-{name}-{length}.npy'
+        made = np.lib.format.open_memmap(file, 'w+', np.float32, (length, self.n_voxels))
+        count = np.zeros(length, dtype=np.intp)
+        if known:
+            made[:known], count[:known] = self.chunks[film], self.counts[film]
+        self.chunks[film], self.counts[film] = made, count
+        self.moments.setdefault(film, np.zeros((2, self.n_voxels)))
+
+    def join(self) -> None:
+        """Put the films into one file, in order of their names."""
+        films = sorted(self.chunks)
+        size = (sum(len(self.chunks[film]) for film in films), self.n_voxels)
+        values = np.lib.format.open_memmap(self.place / 'values.npy', 'w+', np.float32, size)
+        start = 0
+        stimuli: list[str] = []
+        for film in films:
+            values[start : start + len(self.chunks[film])] = self.chunks[film]
+            start += len(self.chunks[film])
+            stimuli += [f'{film}#{i:05d}' for i in range(len(self.chunks[film]))]
+        values.flush()
+        self.chunks.clear()
+        for file in self.place.glob('film-*.npy'):
+            file.unlink()
+        np.save(self.place / 'counts.npy', np.concatenate([self.counts[x] for x in films]))
+        np.save(self.place / 'moments.npy', np.stack([self.moments[x] for x in films]))
+        np.save(self.place / 'stimuli.npy', stimuli)
 
 
 def _open(place: Path) -> Total:

@@ -12,6 +12,7 @@ import pandas as pd
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.samples import VoxelMask
+from bids_neurodecode.systems.movie.parts import of_moments
 from bids_neurodecode.systems.movie.steps.earlier import aligned_files, state_of
 from bids_neurodecode.systems.movie.steps.encoding import encode
 from bids_neurodecode.systems.movie.steps.group import compare_participants, read_everyone
@@ -21,7 +22,7 @@ from bids_neurodecode.systems.steps.own_features import film_bands, with_own_fea
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import plan_films
 from bids_neurodecode.systems.steps.responses import add_atlas, quality
-from bids_neurodecode.typing import RealArray
+from bids_neurodecode.typing import FloatArray, RealArray
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import step
 
@@ -181,10 +182,10 @@ def film_features(
     bands = own_features(participant, config.features, trials)
     features = np.concatenate([*bands.values()], axis=1) if bands else None
     if features is None:
-        features, changes = features_of_frames(
+        bands = features_of_frames(
             participant, config.features, trials, Path(cache), energy=energy
         )
-        bands = {'frames': features, 'changes': changes}
+        features = bands['frames']
     (folder / 'bands').mkdir(exist_ok=True)
     files = [folder / 'bands' / f'{name}.npy' for name in bands]
     for file, values in zip(files, bands.values(), strict=True):
@@ -208,16 +209,10 @@ def own_features(
     """
     if not participant.features:
         return {}
-    films, onsets = table['film'].astype(str), table['onset'].to_numpy(dtype=float)
-    clock = {film: np.unique(onsets[films == film]) for film in dict.fromkeys(films)}
-    period = participant.runs[0].repetition_time
-    found = film_bands(participant, settings, clock, period)
-    rows = [
-        (film, int(np.searchsorted(clock[film], onset)))
-        for film, onset in zip(films, onsets, strict=True)
-    ]
-    names = next(iter(found.values()))
-    return {band: np.stack([found[film][band][row] for film, row in rows]) for band in names}
+    groups = table.groupby(table['film'].astype(str), sort=False)['onset']
+    clock = {str(film): np.unique(onsets.to_numpy(dtype=float)) for film, onsets in groups}
+    found = film_bands(participant, settings, clock, participant.runs[0].repetition_time)
+    return of_moments(table, lambda film, _: found[film])
 
 
 def features_of_frames(
@@ -227,8 +222,8 @@ def features_of_frames(
     cache: Path,
     *,
     energy: bool,
-) -> tuple[RealArray, RealArray]:
-    """Return features of the frames of each sample, and motion in them.
+) -> dict[str, RealArray]:
+    """Return features of the ``frames`` of each sample, and ``changes``: motion in them.
 
     Parameters
     ----------
@@ -246,22 +241,16 @@ def features_of_frames(
     from bids_neurodecode.stimuli.features import get_extractor, image_size_of
     from bids_neurodecode.stimuli.volumes import volume_features
 
-    extractor = get_extractor(settings.extractor)
-    rows: dict[tuple[str, float], tuple[RealArray, RealArray]] = {}
-    period = participant.runs[0].repetition_time
-    for film, samples in table.groupby('film', sort=False):
-        onsets = np.unique(samples['onset'].to_numpy(dtype=float))
-        file = participant.stimuli_dir / str(film)
-        size = image_size_of(settings.extractor, settings.image_size)
+    extractor, period = get_extractor(settings.extractor), participant.runs[0].repetition_time
+    size = image_size_of(settings.extractor, settings.image_size)
+
+    def describe(film: str, onsets: FloatArray) -> dict[str, RealArray]:
+        file = participant.stimuli_dir / film
         by_volume = volume_features(file, onsets, period, extractor, size, cache)
         motion = motion_of(file, by_volume, onsets, period, cache, energy=energy)
-        described = zip(by_volume.mean(axis=1), motion, strict=True)
-        rows |= {
-            (str(film), float(onset)): both for onset, both in zip(onsets, described, strict=True)
-        }
-    keys = list(zip(table['film'].astype(str), table['onset'].astype(float), strict=True))
-    frames, changes = (np.stack([rows[key][part] for key in keys]) for part in (0, 1))
-    return frames, changes
+        return {'frames': by_volume.mean(axis=1), 'changes': motion}
+
+    return of_moments(table, describe)
 
 
 def motion_of(

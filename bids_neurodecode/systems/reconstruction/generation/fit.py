@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
     Described,
     FittedGenerator,
     Generator,
+    Progress,
     TrainingPictures,
 )
 from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel
@@ -39,7 +40,6 @@ HELD_OUT_AMONG_EXTRA = (
     'from. Remove it from reconstruction.prior_pictures.'
 )
 
-Progress = Callable[[int, int], None]
 
 _PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each
 _ENCODED = 512  # images at once

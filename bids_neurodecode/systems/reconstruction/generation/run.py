@@ -42,7 +42,7 @@ from bids_neurodecode.systems.reconstruction.generation.fit import (
     fit_model,
     training_rows,
 )
-from bids_neurodecode.systems.reconstruction.generation.generators import Generator
+from bids_neurodecode.systems.reconstruction.generation.generators import Generator, Progress
 from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel, refine
 from bids_neurodecode.systems.reconstruction.generation.record import (
     FINAL,
@@ -76,8 +76,6 @@ BLUR = 4.0
 
 # of progress: a fold, its training of prior and refiner, and the final model with all scores
 _UNITS, _STAGE_UNITS, _FINAL_UNITS = 100, 70, 30
-
-Progress = Callable[[int, int], None]
 
 
 def generate_pictures(

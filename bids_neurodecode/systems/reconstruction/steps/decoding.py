@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.sink import write_json, write_text
@@ -19,10 +18,11 @@ from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.systems.steps.responses import Trials
 from bids_neurodecode.systems.steps.scores import headline_value, score_table
 from bids_neurodecode.systems.steps.seen import pictures_state, runs_on_card
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.step import step
 
 if TYPE_CHECKING:
-    from bids_neurodecode.systems.reconstruction.decoding import Decoding
+    from bids_neurodecode.systems.reconstruction.recipe import Decoding
 
 PICTURE_SIZE = 64
 """Pixels along a side at which retrieved images are scored."""
@@ -49,8 +49,8 @@ class DecoderFacts(ModelFacts):
 )
 def decode(
     trials: Trials,
-    features: npt.NDArray[np.float32],
-    tsnr_runs: npt.NDArray[np.float32],
+    features: Float32Array,
+    tsnr_runs: Float32Array,
     device: str,
 ) -> Mapping[str, object]:
     """Fit and judge the decoder fold by fold, then fit it once on everything.
@@ -68,7 +68,7 @@ def decode(
     """
     from bids_neurodecode.evaluation.metrics import describe, scores_table
     from bids_neurodecode.stimuli.images import load_images
-    from bids_neurodecode.systems.reconstruction.decoding import decode_pictures
+    from bids_neurodecode.systems.reconstruction.recipe import decode_pictures
     from bids_neurodecode.systems.reconstruction.regions import decode_regions
     from bids_neurodecode.systems.voxels import scored_ceiling, scored_ncsnr
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -16,7 +15,7 @@ from bids_neurodecode.bids.sink import write_json
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.report.results import VoxelResults
-from bids_neurodecode.samples import MASK_ARRAYS, Responses, Samples, VoxelMask
+from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.applying import apply_decoder as decode
 from bids_neurodecode.systems.applying import merge_stimuli
 from bids_neurodecode.systems.reconstruction.generation.steps.choice import find_weights
@@ -40,13 +39,13 @@ from bids_neurodecode.systems.steps.publish import (
 from bids_neurodecode.systems.steps.records import ModelFacts
 from bids_neurodecode.systems.steps.responses import add_picture_features, add_responses
 from bids_neurodecode.systems.steps.seen import (
-    PREFIX,
     compare_runs,
     in_sample,
     known_runs,
     model_columns,
     pictures_note,
 )
+from bids_neurodecode.typing import Float32Array
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.step import step
 
@@ -90,8 +89,8 @@ def apply_decoder(
     config: Config,
     plan: Plan,
     mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
-    features: npt.NDArray[np.float32],
+    betas: Float32Array,
+    features: Float32Array,
     run_marks: Mapping[str, Any],
     model: str,
     folder: Path,
@@ -119,12 +118,7 @@ def apply_decoder(
     arrays, description = load_arrays(Path(model))
     columns = model_columns(VoxelMask.from_state(arrays), mask, model)
     library = PerStimulus(tuple(description['library']), arrays.pop('library_features'))
-    state = {
-        name: values
-        for name, values in arrays.items()
-        if name not in MASK_ARRAYS and not name.startswith(PREFIX)
-    }
-    decoder = LinearDecoder.from_state(state, library.stimuli, description['measure'])
+    decoder = LinearDecoder.from_state(arrays, library.stimuli, description['measure'])
     runs = known_runs(run_marks, participant, betas, plan.table)
     seen = compare_runs(runs, description, model)
     known = pictures_note(participant, arrays, library.stimuli, model)

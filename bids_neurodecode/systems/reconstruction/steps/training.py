@@ -101,12 +101,7 @@ def publish_pictures(
         facts = read_record(GenerationFacts, generated)
         warnings += [line for line in facts.warnings if line not in said]
     maps = measured.publish()
-    maps['reliable'] = writer.image(
-        'reliable',
-        selected,
-        more={'desc': decode_info.rule_name},
-        Description=f'Chosen on all trials: {decode_info.voxels.rule}',
-    )
+    maps['reliable'] = publisher.chosen(selected, decode_info.rule_name, decode_info.voxels)
     record = measured.record(
         'reconstruction',
         warnings=warnings,

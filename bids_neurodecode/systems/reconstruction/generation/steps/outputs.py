@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.names import stimulus_path, unique_labels
@@ -30,7 +29,7 @@ from bids_neurodecode.report.scores import page_headline, ranked_by
 from bids_neurodecode.systems.examples import draw_examples, pick_examples
 from bids_neurodecode.systems.steps.records import Facts
 from bids_neurodecode.tables import column_texts
-from bids_neurodecode.typing import IndexArray
+from bids_neurodecode.typing import FloatArray, IndexArray, Uint8Array
 from bids_neurodecode.workflow.files import read_record, read_table
 
 DESC = 'generated'
@@ -253,7 +252,7 @@ def write_pictures(
     return places[0].parent
 
 
-def score_of(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
+def score_of(table: pd.DataFrame, metric: str) -> FloatArray:
     """Return what images are put in order by: their score, ties by pixel correlation.
 
     Parameters
@@ -275,7 +274,7 @@ def write_examples(
     folder: Path,
     table: pd.DataFrame,
     rows: IndexArray,
-    order: npt.NDArray[np.float64] | None,
+    order: FloatArray | None,
 ) -> Path:
     """Keep the images that the report shows: a table, and ``.npy`` beside it.
 
@@ -309,7 +308,7 @@ def write_examples(
     return log / f'{name}.tsv'
 
 
-def tiles(folder: Path, rows: IndexArray) -> npt.NDArray[np.uint8]:
+def tiles(folder: Path, rows: IndexArray) -> Uint8Array:
     """Return truth, initial, final and retrieved images at one size, (n, 4, s, s, 3).
 
     Where nothing was retrieved there are three.
@@ -328,7 +327,7 @@ def tiles(folder: Path, rows: IndexArray) -> npt.NDArray[np.uint8]:
     return np.stack([_enlarged(pixels, resize_pictures) for pixels in columns], axis=1)
 
 
-def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint8]:
+def _enlarged(pixels: Uint8Array, resize: Any) -> Uint8Array:
     """Bring images to the size of a tile: small ones pixel by pixel, large ones smoothly."""
     side = pixels.shape[1]
     if TILE % side == 0:
@@ -338,7 +337,7 @@ def _enlarged(pixels: npt.NDArray[np.uint8], resize: Any) -> npt.NDArray[np.uint
 
 
 def write_sheets(
-    writer: ProductWriter, folder: Path, score: npt.NDArray[np.float64], rows: IndexArray
+    writer: ProductWriter, folder: Path, score: FloatArray, rows: IndexArray
 ) -> tuple[Path, ...]:
     """Write all images beside what was shown: one row per image, the best first.
 
@@ -363,7 +362,7 @@ def write_sheets(
     return tuple(sheets)
 
 
-def sheet_of(pictures: npt.NDArray[np.uint8], n_columns: int = 4) -> npt.NDArray[np.uint8]:
+def sheet_of(pictures: Uint8Array, n_columns: int = 4) -> Uint8Array:
     """Set images on one white sheet.
 
     Parameters

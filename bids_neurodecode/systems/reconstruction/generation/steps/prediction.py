@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.bids.records import ParticipantInput
@@ -18,7 +17,7 @@ from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.systems.reconstruction.generation.steps.outputs import GenerationFacts
 from bids_neurodecode.systems.steps.plan import Plan
 from bids_neurodecode.systems.steps.seen import model_columns
-from bids_neurodecode.typing import Uint8Array
+from bids_neurodecode.typing import Float32Array, FloatArray, Uint8Array
 from bids_neurodecode.workflow.step import ALL, Apart, step
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def apply_generation(
     config: Config,
     plan: Plan,
     mask: VoxelMask,
-    betas: npt.NDArray[np.float32],
+    betas: Float32Array,
     generation_model: str,
     weights: dict[str, str],
     device: str,
@@ -166,7 +165,7 @@ def compare(
 
 def pair_scores(
     truth: Uint8Array, initial: Uint8Array, final: Uint8Array, protocol: str = 'bd-982'
-) -> dict[str, npt.NDArray[np.float64]]:
+) -> dict[str, FloatArray]:
     """Compare both stages with the truth, image by image.
 
     Parameters

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bids_neurodecode.bids.captions import captions_of
 from bids_neurodecode.bids.sink import write_text, write_tsv
@@ -44,6 +43,7 @@ from bids_neurodecode.systems.reconstruction.generation.steps.outputs import Gen
 from bids_neurodecode.systems.steps.progress import log_progress
 from bids_neurodecode.systems.steps.responses import Trials
 from bids_neurodecode.systems.steps.scores import write_scores
+from bids_neurodecode.typing import Float32Array, Uint8Array
 from bids_neurodecode.workflow.files import load_map
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import GB, DataSize
@@ -133,8 +133,8 @@ def _memory(size: DataSize) -> float:
 )
 def generate(
     trials: Trials,
-    features: npt.NDArray[np.float32],
-    tsnr_runs: npt.NDArray[np.float32],
+    features: Float32Array,
+    tsnr_runs: Float32Array,
     generator: str,
     why: str,
     weights: dict[str, str],
@@ -196,7 +196,7 @@ def generate(
 
 def _inputs(
     trials: Trials,
-    features: npt.NDArray[np.float32],
+    features: Float32Array,
     size: int,
     networks: Mapping[str, str],
     cache: Path,
@@ -278,7 +278,7 @@ class Kept:
             )
 
 
-def load_pictures(files: Sequence[Path], size: int, target: Path) -> npt.NDArray[np.uint8]:
+def load_pictures(files: Sequence[Path], size: int, target: Path) -> Uint8Array:
     """Bring images to one size, on disk: ten thousand of 512 pixels take 8 GB.
 
     Parameters
@@ -354,7 +354,7 @@ def load_networks(files: Mapping[str, str], device: str) -> dict[str, FeatureNet
     return networks
 
 
-def load_embedding() -> Callable[[Sequence[str]], npt.NDArray[np.float32]] | None:
+def load_embedding() -> Callable[[Sequence[str]], Float32Array] | None:
     """Return what turns captions into embeddings, where it is installed."""
     return CaptionEmbedding().embed if has_packaged('wordllama') else None
 
