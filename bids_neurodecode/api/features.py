@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NO_FILES = 'There is no image in the folder {folder}. Give files, or another folder.'
 NOT_IMAGES = 'images is {found}; give files, a folder, or an array of uint8 (n, h, w, 3).'
-SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
 
 
 def extract_features(
@@ -88,7 +87,7 @@ def load(images: Any, size: int | None) -> Uint8Array:
     size
         Pixels a side that files are brought to; None leaves them as they are.
     """
-    from bids_neurodecode.stimuli.images import load_images
+    from bids_neurodecode.stimuli.images import SUFFIXES, load_images
 
     if isinstance(images, np.ndarray):
         return images

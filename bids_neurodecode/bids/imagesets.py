@@ -22,7 +22,7 @@ from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.models.generators import guides_of
 from bids_neurodecode.stimuli.features import judges_of
-from bids_neurodecode.stimuli.images import DAMAGE, UNREADABLE, load_image, open_picture
+from bids_neurodecode.stimuli.images import DAMAGE, SUFFIXES, UNREADABLE, load_image, open_picture
 from bids_neurodecode.tables import read_table
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import IndexArray, Uint8Array
@@ -55,7 +55,6 @@ PADDED = (
     '{size} pixels, as the program shows them to its models.'
 )
 
-IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
 ARRAYS = frozenset({'.pt', '.pth', '.npy', '.npz'})
 Stage = Literal['final', 'initial']
 
@@ -158,7 +157,7 @@ def read_image_set(source: Path, stage: Stage = 'final') -> ImageSet:
     ours = _ours(source, stage)
     if ours is not None:
         return ours
-    files = sorted(file for file in source.rglob('*') if file.suffix.lower() in IMAGES)
+    files = sorted(file for file in source.rglob('*') if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(NOTHING.format(source=source))
     names = tuple(file.relative_to(source).with_suffix('').as_posix() for file in files)

@@ -13,7 +13,7 @@ from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 from bids_neurodecode.stimuli.tables import suffix_of
 from bids_neurodecode.text import one_line
 
-IMAGES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
+IMAGES = images.SUFFIXES
 FILMS = films.SUFFIXES
 SOUNDS = frozenset({'.wav', '.mp3', '.ogg', '.flac', '.m4a', '.aac', '.aiff'})
 """What is heard and not seen, and therefore not read."""

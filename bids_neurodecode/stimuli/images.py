@@ -31,6 +31,8 @@ from bids_neurodecode.typing import Uint8Array
 if TYPE_CHECKING:
     from PIL import Image
 
+SUFFIXES = frozenset({'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif'})
+
 UNREADABLE = (
     'Cannot read the image {file}: {reason}. Replace the file, or take it out of the events.'
 )
