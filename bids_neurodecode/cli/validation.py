@@ -103,8 +103,8 @@ class Validator:
             issues: list[Mapping[str, Any]] = json.loads(found)['issues']['issues']
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             lines = (told or found or 'it said nothing').strip().splitlines()
-            failed = VALIDATOR_FAILED.format(folder=self.folder, reason=lines[-1])
-            raise InputError(failed) from error
+            facts = {'folder': self.folder, 'reason': lines[-1]}
+            raise InputError(VALIDATOR_FAILED.format(**facts)) from error
         return [issue for issue in issues if issue.get('severity') == 'error']
 
 
