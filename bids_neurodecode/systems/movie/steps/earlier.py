@@ -183,11 +183,12 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
     grid = read_header(first.bold).grid
     found = []
     for label, files in aligned_files(output_dir, own.task, first.space).items():
+        if label == own.label:
+            continue
         person = FromAligned(label, files)
         facts = person.facts[0]
         alike = (
-            label != own.label
-            and read_header(files[0]).grid.same_as(grid)
+            read_header(files[0]).grid.same_as(grid)
             and abs(facts.repetition_time - first.repetition_time) < 1e-4
             and facts.scaling == config.clean.scaling
             and person.films == tuple(sorted(own.stimuli))
