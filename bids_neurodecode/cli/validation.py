@@ -29,6 +29,8 @@ NOT_VALID = (
     '{name} {folder}). What is read of it was checked on its own, so that this stops nothing.'
 )
 
+SORTED_BY = ('location', 'code', 'subCode')
+
 
 class Validator:
     """The validator: once it was started, it works beside this process.
@@ -105,7 +107,9 @@ class Validator:
             lines = (told or found or 'it said nothing').strip().splitlines()
             facts = {'folder': self.folder, 'reason': lines[-1]}
             raise InputError(VALIDATOR_FAILED.format(**facts)) from error
-        return [issue for issue in issues if issue.get('severity') == 'error']
+        errors = [issue for issue in issues if issue.get('severity') == 'error']
+        # it reads files side by side, and tells what it finds in the order in which it does
+        return sorted(errors, key=lambda issue: [str(issue.get(name, '')) for name in SORTED_BY])
 
 
 def validate_dataset(folder: Path, validator: Validator | None = None) -> dict[str, str]:
@@ -141,7 +145,7 @@ def validate_dataset(folder: Path, validator: Validator | None = None) -> dict[s
             continue  # nothing is known of it; what is read of these is refused on its own
         owner = re.match(r'/sub-([0-9a-zA-Z+]+)/', location)
         by_owner.setdefault(owner[1] if owner else '', []).append(issue)
-    return {label: _line(folder, label, issues) for label, issues in by_owner.items()}
+    return {label: _line(folder, label, issues) for label, issues in sorted(by_owner.items())}
 
 
 def _line(folder: Path, label: str, issues: Sequence[Mapping[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 """The schema validator works beside the checks, and does not outlive them."""
 
+import json
 import os
 import sys
 import time
@@ -72,6 +73,26 @@ awk 'BEGIN {for (i = 0; i < 200000; i++) print "warning " i}' >&2
 echo '{"issues": {"issues": []}}'
 """)
     assert validate_dataset(tmp_path) == {}
+
+
+def test_its_errors_are_told_in_one_order(install, tmp_path):
+    issues = [
+        {'code': code, 'severity': 'error', 'location': location}
+        for code, location in (
+            ('B', '/sub-02/a'),
+            ('C', '/z.txt'),
+            ('B', '/sub-01/b'),
+            ('B', '/sub-01/a'),
+            ('A', '/sub-01/a'),
+        )
+    ]
+    told = []
+    for found in (issues, issues[::-1]):
+        install(f"echo '{json.dumps({'issues': {'issues': found}})}'")
+        told.append([*validate_dataset(tmp_path).items()])
+    assert told[0] == told[1]
+    assert [label for label, _ in told[0]] == ['', '01', '02']
+    assert 'first A at /sub-01/a' in told[0][1][1]
 
 
 def test_without_one_it_is_said(tmp_path, monkeypatch):
