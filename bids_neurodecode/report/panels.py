@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.report.style import STYLE, WIDTH, new_figure
+from bids_neurodecode.report.style import SCREEN, WIDTH, new_figure
 from bids_neurodecode.typing import BoolArray, RealArray
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class Panel:
     def image(self, values: npt.NDArray[Any], **options: Any) -> AxesImage:
         """Show values or colours; ``options`` are those of ``imshow``."""
         extent = (self.left, self.left + self.width, self.bottom, self.bottom + self.height)
-        # as it is in an SVG, which enlarges it without blur, unless that would be larger
-        fine = values.shape[1] > STYLE['savefig.dpi'] * self.width
+        # as it is in an SVG, which enlarges it without blur; one that is finer than a screen would
+        # lose whole rows and columns in it
+        fine = values.shape[1] > SCREEN * self.width
         drawn = 'nearest' if fine else 'none'
         return self.axes.imshow(
             values, extent=extent, aspect='auto', interpolation=drawn, **options

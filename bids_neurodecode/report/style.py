@@ -28,6 +28,8 @@ GREY, LIGHT = '#6b7280', '#d1d5db'
 
 WIDTH = 9.0
 """Inches; every figure is as wide as the page's column, so that letters keep one size."""
+SCREEN = 96
+"""Pixels an inch of a page on a screen, as CSS counts them."""
 
 STYLE: dict[str, Any] = {
     'font.family': 'DejaVu Sans',

@@ -15,6 +15,7 @@ from PIL import Image
 from bids_neurodecode.bids.maps import MAPS
 from bids_neurodecode.errors import ReportError
 from bids_neurodecode.report import brain, design, film, pictures, quality, scores
+from bids_neurodecode.report.panels import Panel, whole_figure
 from bids_neurodecode.report.sheets import Sheet, where_shown
 from bids_neurodecode.report.slices import choose_slices
 from bids_neurodecode.report.style import new_figure, to_svg
@@ -86,6 +87,18 @@ def test_slices_are_enlarged_by_the_viewer_not_by_the_page(across: int, kept: bo
     sizes = [Image.open(io.BytesIO(png)).size for png in pngs]
     assert (sizes.count((across, 9)) == 4) == kept, 'two backgrounds, two maps'
     assert max(width for width, _ in sizes[:4]) < 600
+
+
+@pytest.mark.parametrize(('side', 'kept'), [(64, True), (96, True), (100, False), (128, False)])
+def test_a_picture_that_is_finer_than_a_screen_is_not_thinned_out_by_the_viewer(
+    side: int, kept: bool
+) -> None:
+    """What is drawn as it is loses whole lines where a viewer makes it smaller."""
+    figure = new_figure(1.0, 1.0, layout='none')
+    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Panel(whole_figure(figure), 0.0, 0.0, 1.0, 1.0).image(picture)
+    (png,) = re.findall(r'png;base64,\s*([^"]+)"', to_svg(figure).decode())
+    assert (Image.open(io.BytesIO(base64.b64decode(png))).size == (side, side)) == kept
 
 
 def test_left_is_left_whatever_the_storage() -> None:
