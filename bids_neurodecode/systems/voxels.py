@@ -48,7 +48,7 @@ class Estimates:
         What is held out.
     tuned
         All trials once a fold, with betas tuned on its training trials; or one for all folds. The
-        samples themselves if empty.
+        samples themselves if None: nothing was tuned.
     tsnr_runs
         Temporal signal-to-noise ratio of each run, (n_runs, n_voxels); None: none is chosen.
     within
@@ -64,18 +64,25 @@ class Estimates:
 
     samples: Samples
     split: Split
-    tuned: Sequence[Samples] = ()
+    tuned: Sequence[Samples] | None = None
     tsnr_runs: Float32Array | None = None
     within: BoolArray | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.tuned) not in {0, 1, len(self.split)}:
+        if self.tuned is not None and len(self.tuned) not in {1, len(self.split)}:
             raise DataError(OTHER_TUNINGS.format(found=len(self.tuned), expected=len(self.split)))
+
+    @property
+    def all(self) -> tuple[Samples, ...]:
+        """The samples, and those with betas tuned otherwise."""
+        return self.samples, *(self.tuned or ())
 
     def of_fold(self, number: int) -> Samples:
         """Return all trials, with betas tuned on the training trials of a fold (from 0)."""
-        return self.tuned[min(number, len(self.tuned) - 1)] if self.tuned else self.samples
+        if self.tuned is None:
+            return self.samples
+        return self.tuned[min(number, len(self.tuned) - 1)]
 
     def parts(self, keep: BoolArray | None = None) -> Iterator[Parts]:
         """Cut the folds, one after the other, each of its own betas.

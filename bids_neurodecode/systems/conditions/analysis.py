@@ -121,7 +121,7 @@ def analyse_conditions(
     found = classify(folds, split, config, rng=rngs[0])
     table, of_regions = classify_regions(estimates, config, regions or {}, rng=rngs[1])
     keep = np.ones(samples.values.shape[1], dtype=bool) if within is None else within.copy()
-    for one in (samples, *estimates.tuned):
+    for one in estimates.all:
         keep &= np.isfinite(one.values).all(axis=0)
     results = predict_runs(estimates.parts(keep), split, names, [s.keep[keep] for s in selections])
     ratio = pattern_ncsnr(patterns_of(samples.voxels(keep), names))

@@ -446,7 +446,7 @@ def usable(estimates: Estimates) -> BoolArray:
     """
     samples = estimates.samples
     keep = np.ones(samples.values.shape[1], dtype=bool)
-    for values in (part.values for part in (samples, *estimates.tuned)):
+    for values in (part.values for part in estimates.all):
         for start in range(0, len(values), ROWS):
             keep &= np.isfinite(values[start : start + ROWS]).all(axis=0)
     if estimates.within is not None:

@@ -438,6 +438,8 @@ def test_bad_input():
     split = split_by_group(samples.table, 'stimulus', n_folds=3)
     with pytest.raises(DataError, match='tuned for 2 folds'):
         Estimates(samples, split, [samples, samples])
+    with pytest.raises(DataError, match='tuned for 0 folds'):
+        Estimates(samples, split, [])  # else betas of all trials would stand for each fold's
     few = PerStimulus(names(5), np.zeros((5, 2), np.float32))
     with pytest.raises(DataError, match='no features or image'):
         encode_pictures(Estimates(samples, split), few, config())

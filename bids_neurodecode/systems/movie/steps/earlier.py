@@ -186,11 +186,10 @@ def earlier_sources(own: ParticipantInput, output_dir: Path, config: Config) -> 
         if label == own.label:
             continue
         person = FromAligned(label, files)
-        facts = person.facts[0]
         alike = (
             read_header(files[0]).grid.same_as(grid)
-            and abs(facts.repetition_time - first.repetition_time) < 1e-4
-            and facts.scaling == config.clean.scaling
+            and abs(person.facts[0].repetition_time - first.repetition_time) < 1e-4
+            and person.facts[0].scaling == config.clean.scaling
             and person.films == tuple(sorted(own.stimuli))
         )
         if alike:
