@@ -348,8 +348,8 @@ class Values:
 def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
     """Read a series once, volume by volume, and check what is inside the mask.
 
-    Memory stays at one volume, or a megabyte of small ones. Compressed files are read to their
-    end, so that a damaged tail is found too.
+    Memory stays at one volume, or at small ones that take a megabyte in the file. Compressed files
+    are read to their end, so that a damaged tail is found too.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from bids_neurodecode.bids.filters import read_filters
 from bids_neurodecode.bids.layouts import MADE
 from bids_neurodecode.bids.provenance import check_output
 from bids_neurodecode.bids.query import find_inputs
-from bids_neurodecode.bids.recipes import note_of, recognise
+from bids_neurodecode.bids.recipes import Recipe, note_of, recognise
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.request import Request, all_failed, n_copies, side_by_side
 from bids_neurodecode.cli.checks_data import check_atlas, check_design, check_run_values
@@ -81,18 +81,21 @@ def check_all(arguments: Arguments, config: Config, made_dir: Path | None = None
     new = find_new_stimuli(arguments, config, request)
     if new is not None:
         new = set_aside(arguments, config, new)
-        new = _validated(new, arguments) if new.participants else new
+        new = _validated(new, arguments, recipe) if new.participants else new
         return _keep(new, lambda person: check_trained(arguments, config, person))
     with Validator(arguments.bids_dir) as validator:
-        return _check_raw(arguments, config, request, validator)
+        return _check_raw(arguments, config, request, recipe, validator)
 
 
 def _check_raw(
-    arguments: Arguments, config: Config, request: Request, validator: Validator
+    arguments: Arguments,
+    config: Config,
+    request: Request,
+    recipe: Recipe | None,
+    validator: Validator,
 ) -> DatasetInput:
     """Find and check a dataset with series; the validator is at work meanwhile."""
-    recipe = recognise(arguments.bids_dir, arguments.recipe)
-    validates = _validates(arguments)
+    validates = _validates(arguments, recipe)
     folds = arguments.level == 'full' and arguments.mode == 'train'
 
     def design(person: ParticipantInput) -> tuple[str, ...]:
@@ -128,7 +131,7 @@ def _check_raw(
         inputs = _with_values(inputs, config, n_processes)
         check_room(arguments, config, inputs.participants)
     first = replace(inputs, notes=inputs.notes[:n_notes])
-    notes = _validated(first, arguments, validator).notes
+    notes = _validated(first, arguments, recipe, validator).notes
     return replace(inputs, notes=(*notes, *inputs.notes[n_notes:]))
 
 
@@ -172,14 +175,16 @@ def request_of(arguments: Arguments, config: Config, made_dir: Path | None = Non
     )
 
 
-def _validates(arguments: Arguments) -> bool:
+def _validates(arguments: Arguments, recipe: Recipe | None) -> bool:
     """Whether the raw dataset is to be validated, and one that can be."""
-    recipe = recognise(arguments.bids_dir, arguments.recipe)
     return not arguments.skip_bids_validation and (recipe is None or recipe.content.bids)
 
 
 def _validated(
-    inputs: DatasetInput, arguments: Arguments, validator: Validator | None = None
+    inputs: DatasetInput,
+    arguments: Arguments,
+    recipe: Recipe | None,
+    validator: Validator | None = None,
 ) -> DatasetInput:
     """Run the schema validator and say what it found.
 
@@ -188,7 +193,7 @@ def _validated(
     """
     if arguments.skip_bids_validation:
         return replace(inputs, notes=(*inputs.notes, NOT_VALIDATED))
-    if not _validates(arguments):
+    if not _validates(arguments, recipe):
         return inputs
     invalid = validate_dataset(arguments.bids_dir, validator)
     asked = {person.label for person in inputs.everyone} | set(inputs.failures) | {''}

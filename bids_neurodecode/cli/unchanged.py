@@ -60,9 +60,9 @@ def set_aside(arguments: Arguments, config: Config, inputs: DatasetInput) -> Dat
     def why(label: str) -> tuple[str | None]:
         try:
             run = with_models(shared, arguments, [people[label]])
-        except NeurodecodeError:  # said when the model is looked for again, with the way out
+            return (why_again(people[label], run, everyone, *options(arguments)),)
+        except NeurodecodeError:  # what is wrong is said when it is looked for again
             return (None,)
-        return (why_again(people[label], run, everyone, *options(arguments)),)
 
     found, _ = read_each(people, why, arguments.nprocs or n_processors())
     reasons = {label: reason for label, (reason,) in zip(people, found, strict=True)}

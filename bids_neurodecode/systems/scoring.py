@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_neurodecode.config import EvaluationSettings
 from bids_neurodecode.evaluation import statistics
-from bids_neurodecode.evaluation.metrics import METRICS, Metric, Score, bounds_of
+from bids_neurodecode.evaluation.metrics import METRICS, Metric, Score
 from bids_neurodecode.evaluation.order import order_agreement
 from bids_neurodecode.samples import Split, contents
 from bids_neurodecode.systems.base import run_labels
@@ -212,8 +212,8 @@ class Scorer:
             The row, and the permuted scores (n_permutations,); none without a p value.
         """
         # where less is better, all is tested with the other sign
-        better = METRICS.get(metric, Metric(metric)).higher_is_better
-        sign, given = 1 if better else -1, values
+        known = METRICS.get(metric, Metric(metric))
+        sign, given = 1 if known.higher_is_better else -1, values
         values = sign * given
         null = np.empty(0) if refitted is None else refitted
         if permuted is not None and refitted is None:
@@ -225,8 +225,7 @@ class Scorer:
                 units=self.pairing.units,
             )
             null = sign * np.array([permuted(index) for index in draws], dtype=np.float64)
-        least, most = bounds_of(metric)
-        bounds = (least, most) if better else (-most, -least)
+        bounds = (known.low, known.high) if sign > 0 else (-known.high, -known.low)
         limits = self.pairing.interval(values, self.settings, self.rng, bounds=bounds)
         low, high = (x if x is None else sign * x for x in limits[::sign])
         if chance is None and null.size:

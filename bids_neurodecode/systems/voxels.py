@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 SOME = 3
 """Trials of a fold by which betas that were tuned apart are told from those of all trials."""
+NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
+ROWS = 1024
+"""Trials that are looked at together."""
 OTHER_TUNINGS = 'Betas were tuned for {found} folds; give one set, or one for each of {expected}.'
 
 
@@ -77,6 +80,24 @@ class Estimates:
     def all(self) -> tuple[Samples, ...]:
         """The samples, and those with betas tuned otherwise."""
         return self.samples, *(self.tuned or ())
+
+    def usable(self) -> BoolArray:
+        """Return the voxels with finite betas in all trials, within the chosen regions.
+
+        Raises
+        ------
+        DataError
+            If there are none.
+        """
+        keep = np.ones(self.samples.values.shape[1], dtype=bool)
+        for values in (part.values for part in self.all):
+            for start in range(0, len(values), ROWS):
+                keep &= np.isfinite(values[start : start + ROWS]).all(axis=0)
+        if self.within is not None:
+            keep &= self.within
+        if not keep.any():
+            raise DataError(NO_VOXELS)
+        return keep
 
     def of_fold(self, number: int) -> Samples:
         """Return all trials, with betas tuned on the training trials of a fold (from 0)."""

@@ -113,16 +113,14 @@ def analyse_conditions(
     DataError
         If there is one condition only.
     """
-    samples, split, within = estimates.samples, estimates.split, estimates.within
+    samples, split = estimates.samples, estimates.split
     features = conditions_of(split.table)
     names = features.stimuli
     rngs = np.random.default_rng(config.seed).spawn(4)
     folds, selections = cut_folds(estimates, features, config)
     found = classify(folds, split, config, rng=rngs[0])
     table, of_regions = classify_regions(estimates, config, regions or {}, rng=rngs[1])
-    keep = np.ones(samples.values.shape[1], dtype=bool) if within is None else within.copy()
-    for one in estimates.all:
-        keep &= np.isfinite(one.values).all(axis=0)
+    keep = estimates.usable()
     results = predict_runs(estimates.parts(keep), split, names, [s.keep[keep] for s in selections])
     ratio = pattern_ncsnr(patterns_of(samples.voxels(keep), names))
     judged = EncodingScorer(split, config.evaluation, THRESHOLD, ratio, {}, rngs[2]).judge(

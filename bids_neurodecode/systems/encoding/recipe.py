@@ -78,9 +78,6 @@ FEWER = (
 )
 
 SHUFFLED = 'baseline-shuffled'
-ROWS = 1024
-"""Trials that are looked at together."""
-NO_VOXELS = 'No voxel has finite betas in all trials (within the chosen regions). Check the mask.'
 
 SHARED_NOISE = (
     '{some} repeats of a stimulus lie within one run and share its slow noise, which counts as '
@@ -186,7 +183,7 @@ def encode_pictures(
     """
     settings, split = settings or EncoderSettings.of(config, device), estimates.split
     bands = {'features': features} if isinstance(features, PerStimulus) else dict(features)
-    keep = usable(estimates)
+    keep = estimates.usable()
     judge_rng, *fit_rngs = np.random.default_rng(config.seed).spawn(len(split) + 2)
     run = _Run(bands, settings, split, 1 + len(split) * (1 + extra_fits(bands, settings)))
     run.progress, run.checkpoints = progress, checkpoint_dir
@@ -434,26 +431,6 @@ def ceiling_notes(table: pd.DataFrame) -> tuple[str, ...]:
         return ()
     over_runs = bool((table.groupby('stimulus')['run'].nunique() > 1).any())
     return (SHARED_NOISE.format(some='Some' if over_runs else 'All'),)
-
-
-def usable(estimates: Estimates) -> BoolArray:
-    """Return the voxels with finite betas in all trials, within the chosen regions.
-
-    Raises
-    ------
-    DataError
-        If there are none.
-    """
-    samples = estimates.samples
-    keep = np.ones(samples.values.shape[1], dtype=bool)
-    for values in (part.values for part in estimates.all):
-        for start in range(0, len(values), ROWS):
-            keep &= np.isfinite(values[start : start + ROWS]).all(axis=0)
-    if estimates.within is not None:
-        keep &= estimates.within
-    if not keep.any():
-        raise DataError(NO_VOXELS)
-    return np.asarray(keep)
 
 
 def subsets(bands: Bands, settings: EncoderSettings) -> list[tuple[str, ...]]:

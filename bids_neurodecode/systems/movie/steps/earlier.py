@@ -219,7 +219,7 @@ def aligned_files(output_dir: Path, task: str, space: str | None) -> dict[str, t
     return {label: tuple(files) for label, files in found.items()}
 
 
-def state_of(files: dict[str, tuple[Path, ...]]) -> str:
+def fingerprint_of(files: dict[str, tuple[Path, ...]]) -> str:
     """Return what changes when one of these files does."""
     digest = hashlib.sha256()
     for file in (file for person in files.values() for file in person):

@@ -15,7 +15,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.systems.movie.steps.earlier import (
     FromAligned,
     aligned_files,
-    state_of,
+    fingerprint_of,
 )
 from bids_neurodecode.systems.movie.steps.gather import compare_group, files_of, gather_group
 from bids_neurodecode.systems.movie.steps.training import add_models, with_motion
@@ -206,7 +206,7 @@ def as_participant(
         stimuli_dir=first.stimuli_dir or Path(),
         stimuli=tuple(lengths),
         features={film: file for film, file in tables.items() if film in lengths},
-        fingerprint=state_of({person.label: person.files for person in people}),
+        fingerprint=fingerprint_of({person.label: person.files for person in people}),
     )
 
 

@@ -13,7 +13,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.config import Config, FeatureSettings
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.movie.parts import of_moments
-from bids_neurodecode.systems.movie.steps.earlier import aligned_files, state_of
+from bids_neurodecode.systems.movie.steps.earlier import aligned_files, fingerprint_of
 from bids_neurodecode.systems.movie.steps.encoding import encode
 from bids_neurodecode.systems.movie.steps.group import compare_participants, read_everyone
 from bids_neurodecode.systems.movie.steps.network import add_network
@@ -75,7 +75,7 @@ def add_comparison(ladder: Ladder) -> None:
         # what the call itself writes is no series of an earlier one
         for person in read_everyone(run.everyone) if run.everyone else (participant,):
             files.pop(person.label, None)
-        output_dir, earlier = str(run.output_dir), state_of(files)
+        output_dir, earlier = str(run.output_dir), fingerprint_of(files)
     ladder.add(
         compare_participants,
         everyone=str(run.everyone),
