@@ -180,6 +180,20 @@ def read_recipe(source: str | Path) -> Recipe:
             'known': ', '.join(files),
         }
         raise ArgumentsError(UNKNOWN_RECIPE.format(**told))
+    return _read(file)
+
+
+def _read(file: Path) -> Recipe:
+    """Read and check a recipe; those of this package, which do not change, once."""
+    return _read_once(file) if file.parent == _package() else _checked(file)
+
+
+@functools.cache
+def _read_once(file: Path) -> Recipe:
+    return _checked(file)
+
+
+def _checked(file: Path) -> Recipe:
     try:
         values = tomllib.loads(file.read_text('utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
@@ -210,7 +224,7 @@ def read_usable(name: str, file: Path) -> Recipe | None:
         If one of the user's own cannot be used.
     """
     try:
-        return read_recipe(file)
+        return _read(file)
     except ArgumentsError as error:
         if _installed_files().get(name) != file:
             raise
