@@ -539,13 +539,13 @@ def _read_parcels(file: Path) -> tuple[Space, npt.NDArray[Any]]:
     from nibabel.cifti2.cifti2_axes import ScalarAxis
 
     table = read_table(file)
-    values = np.empty(table.shape, dtype=np.float64)
-    for number, name in enumerate(table.columns):
-        numbers = pd.to_numeric(table[name], errors='coerce')
-        wrong = table[name][numbers.isna() & table[name].notna()]
-        if len(wrong):
-            raise DataError(NOT_NUMBERS.format(file=file, value=wrong.iloc[0], column=name))
-        values[:, number] = numbers
+    cells = table.to_numpy(dtype=object)
+    # all at once: column by column takes ten times as long
+    numbers = pd.to_numeric(pd.Series(cells.ravel()), errors='coerce')
+    values = numbers.to_numpy(np.float64).reshape(cells.shape)
+    for column, row in np.argwhere((np.isnan(values) & table.notna().to_numpy()).T):
+        told = {'value': cells[row, column], 'column': table.columns[column]}
+        raise DataError(NOT_NUMBERS.format(file=file, **told))
     return Space(ScalarAxis(list(table.columns)), 'parcels', label_of(file)), values
 
 
