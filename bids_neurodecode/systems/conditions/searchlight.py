@@ -45,6 +45,7 @@ def searchlight(
         Balanced accuracy of each fold, (n_folds, n_voxels); NaN outside of ``within``.
     """
     from nilearn.decoding.searchlight import search_light
+    from sklearn import config_context
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -62,7 +63,11 @@ def searchlight(
     accuracy = np.full((len(split), len(within)), np.nan)
     for number, fold in enumerate(split):
         samples = estimates.of_fold(number)
-        with warnings.catch_warnings():
+        # arguments and values are checked once, not for each of the many small fits
+        with (
+            config_context(assume_finite=True, skip_parameter_validation=True),
+            warnings.catch_warnings(),
+        ):
             # of a run that lacks a condition; and constant voxels, whose scale is taken as 1
             warnings.filterwarnings('ignore', category=UserWarning)
             accuracy[number, within] = search_light(
