@@ -198,7 +198,7 @@ class ParticipantData:
         return np.stack(rows)
 
     def _of_trials(self, model: Model) -> Samples:
-        from bids_neurodecode.systems.steps.betas import Estimated, estimate
+        from bids_neurodecode.systems.steps import betas as step
         from bids_neurodecode.systems.steps.plan import Plan
 
         betas = self.config.betas.model_copy(update={'model': model})
@@ -209,7 +209,7 @@ class ParticipantData:
             if self.paradigm == 'images':
                 duration = stimulus_duration(self.trials, self.record.runs[0].events)
         with TemporaryDirectory() as folder:
-            inputs = Estimated(
+            inputs = step.Estimated(
                 participant=self.record,
                 config=config,
                 mask=self.mask,
@@ -218,8 +218,7 @@ class ParticipantData:
                 folder=Path(folder),
                 checkpoints=Path(folder) / 'checkpoints',
             )
-            files = estimate(inputs)
-            values = np.load(files['betas'])
+            values = np.load(str(step.betas(inputs)['betas']))
         return Samples(Responses(values, self.mask), self.trials)
 
     def _of_films(self) -> Samples:

@@ -21,9 +21,8 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.timing import count_stimuli, read_table
 from bids_neurodecode.cli.parser import Arguments
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import FULL, ArgumentsError, InputError, ResourceError
+from bids_neurodecode.errors import FULL, ArgumentsError, InputError, ResourceError, raised_as
 from bids_neurodecode.extras import has_networks
-from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.workflow.step import Step
@@ -287,12 +286,9 @@ def _check_plugin(name: str) -> None:
     if command is not None and shutil.which(command) is None:
         raise ResourceError(NO_COMMAND.format(name=name, command=command))
     if name == 'MultiProc':
-        try:
+        with raised_as(ResourceError, NO_WORKERS, OSError):
             # as those of the pool, and without the process that tidies up behind them
             multiprocessing.get_context('fork').Lock()
-        except OSError as error:
-            reason = one_line(error)
-            raise ResourceError(NO_WORKERS.format(reason=reason)) from error
 
 
 def _check_memory(asked: float) -> None:
@@ -441,8 +437,9 @@ def _large_steps(
     from bids_neurodecode.levels.betas import publish_betas, publish_film_responses
     from bids_neurodecode.systems.movie.steps.shared import shared_responses
     from bids_neurodecode.systems.movie.steps.training import align_films
+    from bids_neurodecode.systems.steps.betas import betas
     from bids_neurodecode.systems.steps.records import system_of
-    from bids_neurodecode.systems.steps.responses import betas, quality, reliable_voxels
+    from bids_neurodecode.systems.steps.responses import quality, reliable_voxels
 
     first = (quality, align_films if person.paradigm == 'movie' else betas)
     if arguments.level != 'full' and person.paradigm == 'movie':

@@ -73,66 +73,67 @@ def participant_level(
     run_id
         Of this run.
     """
-    from bids_neurodecode.levels.pages import participant_report
-    from bids_neurodecode.levels.unchanged import remember
+    from bids_neurodecode.levels.participant import init_run_wf
+    from bids_neurodecode.levels.unchanged import keys_of, remember
 
+    people = inputs.participants
     run = run_settings(arguments, config, inputs, run_id)
-    if not inputs.participants:
+    if not people:
         return _nothing_to_run(arguments, config, inputs)
-    run = with_models(run, arguments, inputs.participants)
-    owners = [(person.label, person.task) for person in inputs.participants]
-    with hold_results([run.output_dir], owners, run.work_dir, jobs=jobs_of(arguments)):
+    run, jobs = with_models(run, arguments, people), jobs_of(arguments)
+    labels = [person.label for person in people]
+    owners = [(person.label, person.task) for person in people]
+    with hold_results([run.output_dir], owners, run.work_dir, jobs=jobs):
         write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
-        labels = [participant.label for participant in inputs.participants]
-        if arguments.boilerplate_only:
-            LOGGER.info(METHODS_WRITTEN.format(folder=run.output_dir / 'logs'))
-            return OK
-        if arguments.reports_only:
-            task = task_of_results(arguments.task_id, run.output_dir)
-            files = find_results(run.output_dir, labels, task)
-            pages = [participant_report(file, run.output_dir) for file in files]
-            _say_scores(files)
-            for page in pages:
-                LOGGER.info('Report: %s', page)
-            return OK
-        with hold(run.work_dir, labels, jobs=jobs_of(arguments)):
-            done, failures = _run_participants(arguments, inputs, run)
-        people = [person for person, _ in done]
+        if arguments.writes_texts_only:
+            return _write_texts(arguments, run.output_dir, labels)
+        with hold(run.work_dir, labels, jobs=jobs):
+            _remove_earlier(arguments, people, run)
+            workflow = init_run_wf(people, run, inputs.everyone)
+            keys = keys_of(workflow, people, run, *options(arguments))
+            failures = run_and_watch(workflow, arguments)
+            _gather_stages(arguments, run, labels)
+        failed = {failure.participant for failure in failures}
+        done = [] if only_submits(arguments) else [x for x in people if x.label not in failed]
         if done:
-            results = _results_of(inputs, run.output_dir, [person.label for person in people])
+            results = _results_of(inputs, run.output_dir, [person.label for person in done])
             write_dataset(arguments, config, inputs, results)
             # not before: what is remembered is never written again, the dataset's files among it
-            for person, key in done:
-                remember(person, run, key)
+            for person in done:
+                remember(person, run, keys[person.label])
             _say_what_was_found(results, run)
-        _say_outcome(inputs, run.output_dir, people)
+        _say_outcome(inputs, run.output_dir, done)
         return FAILED if inputs.failures else code_of(failures)
 
 
-def _run_participants(
-    arguments: Arguments, inputs: DatasetInput, run: RunSettings
-) -> tuple[list[tuple[ParticipantInput, str]], list[Failure]]:
-    """Run the graph; return whose outputs are complete, and of which inputs, and what failed."""
-    from bids_neurodecode.levels.participant import init_run_wf, workflow_name
-    from bids_neurodecode.levels.unchanged import forget, keys_of
+def _write_texts(arguments: Arguments, output_dir: Path, labels: Sequence[str]) -> int:
+    """Say where the methods text is, or regenerate the pages of earlier results."""
+    from bids_neurodecode.levels.pages import participant_report
 
-    people = inputs.participants
+    if arguments.boilerplate_only:
+        LOGGER.info(METHODS_WRITTEN.format(folder=output_dir / 'logs'))
+        return OK
+    files = find_results(output_dir, labels, task_of_results(arguments.task_id, output_dir))
+    pages = [participant_report(file, output_dir) for file in files]
+    _say_scores(files)
+    for page in pages:
+        LOGGER.info('Report: %s', page)
+    return OK
+
+
+def _remove_earlier(
+    arguments: Arguments, people: Sequence[ParticipantInput], run: RunSettings
+) -> None:
+    """Remove what earlier runs of these participants left, as far as it is not gone on with."""
+    from bids_neurodecode.levels.participant import workflow_name
+    from bids_neurodecode.levels.unchanged import forget
+
     labels = [person.label for person in people]
     remove_leftovers(run.output_dir, labels)
     for person in people:
         forget(person, run.work_dir)
     if arguments.clean_workdir:
         clean(run.work_dir, [workflow_name(label) for label in labels])
-    workflow = init_run_wf(people, run, inputs.everyone)
-    keys = keys_of(workflow, people, run, *options(arguments))
-    failures = run_and_watch(workflow, arguments)
-    for label, table in _write_stages(run, labels).items():
-        if arguments.resource_monitor:
-            LOGGER.info('sub-%s took:\n%s', label, table.to_string(index=False))
-    if only_submits(arguments):
-        return [], failures
-    failed = {failure.participant for failure in failures}
-    return [(x, keys[x.label]) for x in people if x.label not in failed], failures
 
 
 def _nothing_to_run(arguments: Arguments, config: Config, inputs: DatasetInput) -> int:
@@ -487,13 +488,12 @@ def write_dataset(
     )
 
 
-def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataFrame]:
+def _gather_stages(arguments: Arguments, run: RunSettings, labels: Sequence[str]) -> None:
     """Gather what each stage took into one table per participant, in the log of this run."""
     import json
 
     from bids_neurodecode.levels.participant import workflow_name
 
-    tables: dict[str, pd.DataFrame] = {}
     for label in labels:
         folder = run.work_dir / 'bids_neurodecode_wf' / workflow_name(label)
         rows = [
@@ -502,9 +502,10 @@ def _write_stages(run: RunSettings, labels: Sequence[str]) -> dict[str, pd.DataF
         ]
         if rows:
             target = run.output_dir / f'sub-{label}' / 'log' / run.run_id / 'stages.tsv'
-            tables[label] = pd.DataFrame(rows)
-            write_tsv(target, tables[label])
-    return tables
+            table = pd.DataFrame(rows)
+            write_tsv(target, table)
+            if arguments.resource_monitor:
+                LOGGER.info('sub-%s took:\n%s', label, table.to_string(index=False))
 
 
 def _without_results(arguments: Arguments, output_dir: Path, found: set[str]) -> dict[str, str]:

@@ -21,7 +21,6 @@ from bids_neurodecode.systems.steps.betas import (
     NO_REPEATS,
     NOT_COMPARED,
     Estimated,
-    estimate,
     onsets_in_series,
     repeats_over_runs,
     resolve_model,
@@ -147,7 +146,7 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path, monkeypatc
             participant=person, config=config, mask=mask, device='cpu', folder=folder,
             plan=Plan(split, '', stimulus_duration=2.0), checkpoints=folder / 'checkpoints',
         )  # fmt: skip
-        made = estimate(given)
+        made = betas.betas(given)
         facts = made['beta_info']
         found[name] = np.load(made['betas']), facts.units, facts.warnings
     percent, units, warnings = found['percent']
@@ -161,10 +160,10 @@ def test_betas_of_centred_series_are_in_units_of_the_series(tmp_path, monkeypatc
     one = replace(runs[0], bold=tmp_path / 'percent' / '0.nii.gz')
     mixed = replace(person, runs=(one, runs[1]))
     with pytest.raises(DataError, match='one has a mean and the other has none'):
-        estimate(replace(given, participant=mixed))
+        betas.betas(replace(given, participant=mixed))
     # series that are too large to be held are read again
     monkeypatch.setattr(betas, 'HELD_GB', 0)
-    again = estimate(given)
+    again = betas.betas(given)
     np.testing.assert_array_equal(np.load(again['betas']), centred)
     assert not (folder / 'checkpoints').exists()
 

@@ -22,8 +22,9 @@ from bids_neurodecode.levels.pages import make_report
 from bids_neurodecode.systems.reconstruction.generation.steps.training import generate
 from bids_neurodecode.systems.reconstruction.steps.decoding import decode
 from bids_neurodecode.systems.reconstruction.steps.training import publish_pictures
+from bids_neurodecode.systems.steps.betas import betas
 from bids_neurodecode.systems.steps.plan import plan_trials
-from bids_neurodecode.systems.steps.responses import betas, picture_features
+from bids_neurodecode.systems.steps.responses import picture_features
 from bids_neurodecode.workflow import run as running
 from bids_neurodecode.workflow.stage import Stage
 

@@ -25,7 +25,7 @@ from bids_neurodecode.systems.steps.records import BetaFacts
 from bids_neurodecode.typing import BoolArray
 from bids_neurodecode.workflow.files import load_series, save_map
 from bids_neurodecode.workflow.resources import GB, HELD_GB
-from bids_neurodecode.workflow.step import Inputs
+from bids_neurodecode.workflow.step import Apart, Inputs, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.signals.modelchoice import InnerFold
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 Model = Literal['B', 'C', 'D']
 JOINED_BYTES = 2**24
-
+APART = Apart(
+    'estimation of single-trial betas', 'give the run more memory, or a mask of fewer voxels'
+)
 
 START = (
     'The series were moved to {start:g} s after the start of each volume (StartTime); onsets are '
@@ -102,10 +104,28 @@ class Estimated(Inputs):
         return _Arrays(self.checkpoints, len(self.plan.table), self.left or ())
 
 
-def estimate(series: Estimated) -> dict[str, Any]:
-    """Estimate the betas of all trials, and those tuned for each fold; save what they are.
+@step(
+    'betas',
+    seconds=11,
+    makes=('betas', 'tuned', 'beta_maps'),
+    many=('tuned', 'beta_maps'),
+    records={'beta_info': BetaFacts},
+    settings=('betas', 'clean'),
+    threads=2,
+    memory=lambda size: (
+        0.1 + min(1.0, 5 * size.series_gb) + min(size.series_gb, HELD_GB) + 3 * size.run_gb
+    ),
+    apart=APART,
+)
+def betas(series: Estimated) -> Mapping[str, object]:
+    """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials.
 
     The engine's arrays lie in ``checkpoints`` while it runs, and a killed run goes on from them.
+
+    Parameters
+    ----------
+    series
+        What they are estimated from.
     """
     participant, settings, mask = series.participant, series.config.betas, series.mask
     if participant.betas is not None:
@@ -119,18 +139,18 @@ def estimate(series: Estimated) -> dict[str, Any]:
     model, notes, folds, training, able = fit.model, fit.notes, fit.folds, fit.training, fit.able
     table = series.plan.table
     prepared = prepare_runs(participant, settings, mask, table, known=bool(series.left))
-    betas = _run_engine(series, prepared, fit, series.arrays())
-    assert betas is not None, 'all of it was asked for'
+    whole = _run_engine(series, prepared, fit, series.arrays())
+    assert whole is not None, 'all of it was asked for'
     scores: list[dict[Model, float]] = []
     chosen = [model] * len(fit.fits) if model != 'auto' else []
     if model == 'auto':
-        scores = _compare(betas, table['stimulus'].to_numpy(), folds)
+        scores = _compare(whole, table['stimulus'].to_numpy(), folds)
         chosen = [best_model(each) for each in scores]
         notes = (*notes, _say_choice(chosen, scores[0]))
     on_all = bool(training) and not able and set(chosen) != {'B'}
     notes = (*notes, TUNED_ON_ALL) if on_all else notes
     # a fit of model B has no components
-    fitted: list[SingleTrialBetas | TunedBetas] = [betas, *betas.tuned]
+    fitted: list[SingleTrialBetas | TunedBetas] = [whole, *whole.tuned]
     found = [fit for fit, used in zip(fitted, chosen, strict=False) if used != 'B']
     curves = [fit.component_curve for fit in found if fit.component_curve is not None]
     results = BetaResults(
@@ -139,45 +159,56 @@ def estimate(series: Estimated) -> dict[str, Any]:
         'all' if on_all or (not training and chosen[0] != 'B') else 'training',
         tuple(fit.n_components for fit in found if fit.n_components is not None),
         tuple(tuple((curve - curve[0]).tolist()) for curve in curves),
-        int(betas.noise_pool.sum()),
-        betas.onoff_threshold,
+        int(whole.noise_pool.sum()),
+        whole.onoff_threshold,
         tuple(time_to_peak(series.duration).tolist()),
         tuple(chosen[1:]),
         tuple({model: each[model] for model in each} for each in scores),
     )
     files = {
-        **_save_betas(betas, chosen, series.folder, prepared.unit),
-        'beta_maps': _save_maps(betas, chosen[0], mask, series.folder),
+        **_save_betas(whole, chosen, series.folder, prepared.unit),
+        'beta_maps': _save_maps(whole, chosen[0], mask, series.folder),
         'beta_info': BetaFacts(
             results=results,
             units=prepared.units,
             repetition_time=prepared.repetition_time,
-            warnings=(*notes, *prepared.warnings, *betas.warnings),
+            warnings=(*notes, *prepared.warnings, *whole.warnings),
         ),
     }
     shutil.rmtree(series.checkpoints, ignore_errors=True)
     return files
 
 
-def estimate_part(series: Estimated, share: Share) -> list[Path]:
-    """Do a share of the estimation; return the files of its arrays.
+@step(
+    'betas_part',
+    makes=('left',),
+    many=('left',),
+    settings=('betas', 'clean'),
+    threads=2,
+    memory=betas.memory,
+    apart=APART,
+)
+def part_of_betas(series: Estimated, share: dict[str, int]) -> Mapping[str, object]:
+    """Do a share of one of the passes over the data that betas need; leave the engine's arrays.
 
     Parameters
     ----------
     series
-        What betas are estimated from.
+        What they are estimated from.
     share
-        Which pass, and which part of the voxels.
+        The pass (``stage``), which share (``number``), and how many there are (``of``).
     """
+    from bids_neurodecode.signals.trialpasses import Share
+
     settings, table, arrays = series.config.betas, series.plan.table, series.arrays()
     prepared = prepare_runs(series.participant, settings, series.mask, table, known=True)
-    _run_engine(series, prepared, _what_to_fit(settings, series.plan), arrays, share)
+    _run_engine(series, prepared, _what_to_fit(settings, series.plan), arrays, Share(**share))
     files = []
     for source in arrays.made:
         files.append(series.folder / source.name)
         _link(source, files[-1])
     shutil.rmtree(series.checkpoints, ignore_errors=True)
-    return files
+    return {'left': files}
 
 
 class _Arrays:

@@ -17,15 +17,10 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.samples import Responses, Samples, VoxelMask
 from bids_neurodecode.settings.encoding import TABLE
-from bids_neurodecode.systems.steps.betas import (
-    Estimated,
-    estimate,
-    estimate_part,
-    trial_samples,
-)
+from bids_neurodecode.systems.steps.betas import betas, part_of_betas, trial_samples
 from bids_neurodecode.systems.steps.parcels import clean_run
 from bids_neurodecode.systems.steps.plan import Plan, plan_trials
-from bids_neurodecode.systems.steps.records import BetaFacts, Facts
+from bids_neurodecode.systems.steps.records import Facts
 from bids_neurodecode.systems.steps.seen import RUNS, known_runs
 from bids_neurodecode.typing import BoolArray, Float32Array
 from bids_neurodecode.workflow.files import (
@@ -39,17 +34,15 @@ from bids_neurodecode.workflow.files import (
 )
 from bids_neurodecode.workflow.nodes import Ladder
 from bids_neurodecode.workflow.resources import HELD_GB
-from bids_neurodecode.workflow.step import Apart, Inputs, step
+from bids_neurodecode.workflow.step import Inputs, step
 
 if TYPE_CHECKING:
     from bids_neurodecode.systems.voxels import Estimates
 
-WHAT = 'estimation of single-trial betas'
 PASSES = ('responses', 'coordinates', 'judging', 'tuning')
 """Those over the data that betas need: over runs twice, over blocks of voxels twice."""
 OF_STIMULI = ('prediction', 'isc', 'none')
 """Measures of voxels that are none of repeats, or none at all."""
-REMEDY = 'give the run more memory, or a mask of fewer voxels'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,54 +225,6 @@ def quality(participant: ParticipantInput, folder: Path) -> Mapping[str, object]
         'tsnr_runs': ratios,
         'run_marks': save_json(folder / RUNS, known),
     }
-
-
-@step(
-    'betas',
-    seconds=11,
-    makes=('betas', 'tuned', 'beta_maps'),
-    many=('tuned', 'beta_maps'),
-    records={'beta_info': BetaFacts},
-    settings=('betas', 'clean'),
-    threads=2,
-    memory=lambda size: (
-        0.1 + min(1.0, 5 * size.series_gb) + min(size.series_gb, HELD_GB) + 3 * size.run_gb
-    ),
-    apart=Apart(WHAT, REMEDY),
-)
-def betas(series: Estimated) -> Mapping[str, object]:
-    """Single-trial betas, (n_trials, n_voxels), and those tuned on each fold's training trials.
-
-    Parameters
-    ----------
-    series
-        What they are estimated from.
-    """
-    return estimate(series)
-
-
-@step(
-    'betas_part',
-    makes=('left',),
-    many=('left',),
-    settings=('betas', 'clean'),
-    threads=2,
-    memory=betas.memory,
-    apart=Apart(WHAT, REMEDY),
-)
-def part_of_betas(series: Estimated, share: dict[str, int]) -> Mapping[str, object]:
-    """Do a share of one of the passes over the data that betas need.
-
-    Parameters
-    ----------
-    series
-        What they are estimated from.
-    share
-        The pass (``stage``), which share (``number``), and how many there are (``of``).
-    """
-    from bids_neurodecode.signals.trialpasses import Share
-
-    return {'left': estimate_part(series, Share(**share))}
 
 
 @step('reliability', makes=('reliability_maps',), many=('reliability_maps',))
