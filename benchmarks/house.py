@@ -158,8 +158,12 @@ def unguarded_json(tree: ast.AST, name: str) -> Iterator[str]:
     for node in nodes_of(tree):
         if isinstance(node, ast.Try):
             caught = {ast.unparse(one.type) for one in node.handlers if one.type is not None}
-            if any('RecursionError' in types for types in caught):
-                guarded |= {id(part) for line in node.body for part in ast.walk(line)}
+        elif isinstance(node, ast.With):
+            caught = {ast.unparse(each.context_expr) for each in node.items}
+        else:
+            continue
+        if any('RecursionError' in types or 'BROKEN_TEXT' in types for types in caught):
+            guarded |= {id(part) for line in node.body for part in ast.walk(line)}
     for node in nodes_of(tree):
         reads = isinstance(node, ast.Call) and ast.unparse(node.func) in {
             'json.load',

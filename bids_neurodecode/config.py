@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.base import Name, Settings
@@ -27,7 +27,7 @@ from bids_neurodecode.settings.encoding import EncodingSettings
 from bids_neurodecode.settings.events import EventSettings, Rows
 from bids_neurodecode.settings.movie import MovieSettings
 from bids_neurodecode.settings.reconstruction import ReconstructionSettings
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -530,12 +530,9 @@ def read_settings(source: str | Path) -> dict[str, Any]:
     """
     names, folder = preset_names(), None
     presets = ', '.join(names)
-    if str(source) in names:
-        text = (resources.files('bids_neurodecode') / 'presets' / f'{source}.toml').read_text(
-            'utf-8'
-        )
-    else:
-        path = Path(source)
+    place = resources.files('bids_neurodecode') / 'presets' / f'{source}.toml'
+    if str(source) not in names:
+        place = path = Path(source)
         folder = path.parent
         check_fetched(path)
         if not path.is_file():
@@ -543,18 +540,8 @@ def read_settings(source: str | Path) -> dict[str, Any]:
             raise ArgumentsError(
                 UNKNOWN_PRESET.format(name=str(source), near=near, presets=presets)
             )
-        try:
-            text = path.read_text('utf-8-sig')
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArgumentsError(
-                UNREADABLE.format(file=source, reason=one_line(error), presets=presets)
-            ) from error
-    try:
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also numbers of 4,300 digits
-        raise ArgumentsError(
-            UNREADABLE.format(file=source, reason=one_line(error), presets=presets)
-        ) from error
+    with raised_as(ArgumentsError, UNREADABLE, *BROKEN_TEXT, file=source, presets=presets):
+        values = tomllib.loads(place.read_text('utf-8-sig'))
     version = values.get('schema_version', SCHEMA_VERSION)
     if version != SCHEMA_VERSION:
         raise ArgumentsError(

@@ -5,6 +5,10 @@ the family into exit codes; anything outside of it is a bug and keeps its traceb
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bids_neurodecode.text import one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk, or a quota, that is full."""
@@ -12,6 +16,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 LONGEST = 2000
 """Characters of a message: what lists names may meet a hundred thousand of them."""
+
+
+BROKEN_TEXT = (OSError, ValueError, RecursionError)
+"""What JSON or TOML raises that cannot be read: no file, no text, no such format, or too deep."""
 
 
 class NeurodecodeError(Exception):
@@ -51,3 +59,37 @@ class ReportError(NeurodecodeError):
 
 class NeurodecodeWarning(UserWarning):
     """Something that the user should know and that the report repeats."""
+
+
+@contextmanager
+def raised_as(
+    kind: type[NeurodecodeError],
+    message: str,
+    *caught: type[BaseException],
+    **told: object,
+) -> Iterator[None]:
+    """Raise some errors of what is done within as one of the program's, in one line.
+
+    Parameters
+    ----------
+    kind
+        The error of the program.
+    message
+        Its text, with fields in braces: ``reason`` is what the error said.
+    *caught
+        The errors that are raised so.
+    **told
+        The other fields.
+
+    Examples
+    --------
+    >>> with raised_as(InputError, '{file} cannot be read: {reason}.', OSError, file='a.tsv'):
+    ...     raise OSError('no such  file')
+    Traceback (most recent call last):
+    ...
+    bids_neurodecode.errors.InputError: a.tsv cannot be read: no such file.
+    """
+    try:
+        yield
+    except caught as error:
+        raise kind(message.format(reason=one_line(error), **told)) from error

@@ -16,8 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bids_neurodecode.errors import InputError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import InputError, raised_as
 
 LACKING = (
     'The weights {name!r} are not in {folder}: {file} is missing. Get them with '
@@ -259,11 +258,19 @@ def read_part(read: Callable[..., Any], folder: Path, weights: str, **options: A
     """
     from safetensors import SafetensorError
 
-    try:
+    with raised_as(
+        InputError,
+        BAD_PART,
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        SafetensorError,
+        part=folder.name,
+        folder=folder.parent,
+        weights=weights,
+    ):
         return read(folder, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        told = {'part': folder.name, 'folder': folder.parent, 'weights': weights}
-        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error
 
 
 def need_files(folder: Path, weights: str, files: Iterable[str]) -> None:

@@ -18,9 +18,9 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from bids_neurodecode.config import Config, build_config, merge, reason_of
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as
 from bids_neurodecode.settings.study import NO_REFERENCE, StudySettings, VariantSettings
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.text import did_you_mean
 
 SUFFIX = '.toml'
 ALL = 'all'
@@ -145,24 +145,14 @@ def read_study(source: str | Path) -> tuple[str, str, StudySettings]:
         raise ArgumentsError(UNKNOWN_STUDY.format(name=str(source), near=near, studies=studies))
     if not re.fullmatch(r'[\w-]+', path.stem, flags=re.ASCII):
         raise ArgumentsError(BAD_NAME.format(file=path))
-    try:
+    with raised_as(ArgumentsError, UNREADABLE, *BROKEN_TEXT, file=path, studies=studies):
         text = path.read_text('utf-8-sig')
-    except (OSError, UnicodeDecodeError) as error:
-        reason = one_line(error)
-        raise ArgumentsError(
-            UNREADABLE.format(file=path, reason=reason, studies=studies)
-        ) from error
     return path.stem, text, _validated(text, str(path), studies)
 
 
 def _validated(text: str, file: str, studies: str) -> StudySettings:
-    try:
+    with raised_as(ArgumentsError, UNREADABLE, *BROKEN_TEXT, file=file, studies=studies):
         values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise ArgumentsError(
-            UNREADABLE.format(file=file, reason=reason, studies=studies)
-        ) from error
     try:
         return StudySettings.model_validate(values)
     except ValidationError as error:

@@ -11,9 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import read_fetched
-from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,11 +137,8 @@ def count_rows(file: Path, separator: str = '\t') -> int:
 
 def _lines(file: Path, separator: str) -> list[str]:
     """Read the lines of a text table, none of which is empty."""
-    try:
+    with raised_as(InputError, UNREADABLE, OSError, UnicodeDecodeError, file=file):
         text = read_fetched(file, LARGEST_GB).decode('utf-8-sig')
-    except (OSError, UnicodeDecodeError) as error:
-        reason = one_line(error)
-        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     if '\0' in text:
         raise InputError(UNREADABLE.format(file=file, reason='it holds NUL bytes'))
     lines = io.StringIO(text, newline=None).read().rstrip('\n').split('\n')

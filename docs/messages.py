@@ -220,6 +220,8 @@ def _errors_made(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
         if isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, 'id', '')
+            if name == 'raised_as':
+                name = ast.unparse(node.args[0])
             if name in family or name in aliases:
                 yield aliases.get(name, name), node
 

@@ -12,10 +12,9 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import InputError, UsageError
+from bids_neurodecode.errors import InputError, UsageError, raised_as
 from bids_neurodecode.samples import VoxelMask, form_codes
 from bids_neurodecode.spaces import Space, sidecar_of, space_of, volume_seconds
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import BoolArray, Float32Array
 
 UNKNOWN_IMAGE = (
@@ -256,11 +255,8 @@ def _open_file(path: Path, run: int, least: int) -> Series:
     opened = _open(open_image(path), run, least=least)
 
     def read() -> Float32Array:
-        try:
+        with raised_as(InputError, DAMAGED, EOFError, OSError, ValueError, zlib.error, file=path):
             return opened.read()
-        except (EOFError, OSError, ValueError, zlib.error) as error:
-            reason = one_line(error)
-            raise InputError(DAMAGED.format(file=path, reason=reason)) from error
 
     seconds = opened.repetition_time or _period_of(path)
     return replace(opened, read=read, path=path, repetition_time=seconds)

@@ -29,11 +29,10 @@ from bids_neurodecode.bids.provenance import bids_uri
 from bids_neurodecode.bids.records import DatasetInput, ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.bids.stimuli import check_image
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import Space
-from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.request import Request
@@ -199,11 +198,8 @@ def _array(file: Path, root: Path) -> npt.NDArray[np.generic]:
     check_fetched(file)
     if not file.is_file():
         raise InputError(NO_FILE.format(file=file, folder=root))
-    try:
+    with raised_as(InputError, BAD_ARRAY, OSError, ValueError, EOFError, file=file):
         found: npt.NDArray[np.generic] = np.load(file, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = one_line(error)
-        raise InputError(BAD_ARRAY.format(file=file, reason=reason)) from error
     return found
 
 

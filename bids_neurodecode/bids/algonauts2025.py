@@ -30,12 +30,11 @@ from bids_neurodecode.bids.request import Request, read_each
 from bids_neurodecode.bids.series import read_header
 from bids_neurodecode.bids.sink import atomic
 from bids_neurodecode.bids.stimuli import FILMS
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.spaces import Space
 from bids_neurodecode.stimuli.films import check_film_once
-from bids_neurodecode.text import one_line
 
 REPETITION_TIME = 1.49
 TASK = 'film'
@@ -158,18 +157,17 @@ def _episodes(file: Path) -> dict[str, npt.NDArray[np.float32]]:
 
     check_fetched(file)
     found: dict[str, npt.NDArray[np.float32]] = {}
-    try:
-        with h5py.File(file, 'r') as opened:
-            for name in sorted(opened, key=natural_key):
-                array = opened[name]
-                check_dataset(array, file)
-                if array.ndim != 2 or array.shape[0] < 2 or array.dtype.kind not in 'fiu':
-                    shape = 'x'.join(map(str, array.shape))
-                    raise InputError(BAD_ARRAY.format(file=file, name=name, shape=shape))
-                found[name] = np.asarray(array, dtype=np.float32)
-    except (OSError, KeyError, AttributeError) as error:
-        reason = one_line(error)
-        raise InputError(BAD_FILE.format(file=file, reason=reason)) from error
+    with (
+        raised_as(InputError, BAD_FILE, OSError, KeyError, AttributeError, file=file),
+        h5py.File(file, 'r') as opened,
+    ):
+        for name in sorted(opened, key=natural_key):
+            array = opened[name]
+            check_dataset(array, file)
+            if array.ndim != 2 or array.shape[0] < 2 or array.dtype.kind not in 'fiu':
+                shape = 'x'.join(map(str, array.shape))
+                raise InputError(BAD_ARRAY.format(file=file, name=name, shape=shape))
+            found[name] = np.asarray(array, dtype=np.float32)
     return found
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from bids_neurodecode.bids.entities import natural_key
 from bids_neurodecode.bids.filters import QUERIES
 from bids_neurodecode.bids.pipelines import holds_series, instead_of_series, wanted_series
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, InputError, raised_as
 from bids_neurodecode.fetched import check_fetched, read_fetched, stand_in
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.text import did_you_mean
 
 NO_FOLDER = 'There is no folder {folder}. Give the folder of a BIDS dataset.'
 NO_DESCRIPTION = (
@@ -92,12 +92,9 @@ def read_json(file: Path) -> dict[str, Any]:
         twice[:] = [key for key, value in pairs if repr(values[key]) != repr(value)]
         return values
 
-    try:
+    with raised_as(InputError, BAD_DESCRIPTION, *BROKEN_TEXT, file=file):
         text = read_fetched(file, LARGEST_GB).decode('utf-8-sig')
         content = json.loads(text, object_pairs_hook=note_twice)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason)) from error
     if isinstance(content, dict) and twice:
         reason = f'"{twice[0]}" is there twice, with different values'
         raise InputError(BAD_DESCRIPTION.format(file=file, reason=reason))

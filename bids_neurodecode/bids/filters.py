@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_neurodecode.bids.entities import entity_names
-from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as
+from bids_neurodecode.text import did_you_mean
 
 QUERIES: Mapping[str, Mapping[str, Any]] = {
     'bold': {
@@ -58,11 +58,8 @@ def read_filters(file: Path) -> dict[str, dict[str, Any]]:
     """
     if not file.is_file():
         raise ArgumentsError(NO_FILTER.format(file=file))
-    try:
+    with raised_as(ArgumentsError, BAD_FILTER, *BROKEN_TEXT, file=file):
         filters = json.loads(file.read_text('utf-8-sig'))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason)) from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
         reason = 'it is not an object of objects'
         raise ArgumentsError(BAD_FILTER.format(file=file, reason=reason))

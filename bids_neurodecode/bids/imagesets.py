@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import load_config
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import ArgumentsError, InputError, raised_as
 from bids_neurodecode.extensions import OWN_GENERATORS
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.models.generators import guides_of
 from bids_neurodecode.stimuli.features import judges_of
 from bids_neurodecode.stimuli.images import DAMAGE, SUFFIXES, UNREADABLE, load_image, open_picture
 from bids_neurodecode.tables import read_table
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import IndexArray, Uint8Array
 
 NOTHING = (
@@ -173,7 +172,8 @@ def read_array(file: Path) -> npt.NDArray[Any]:
         If it cannot be read so, or holds something else.
     """
     check_fetched(file)
-    try:
+    # torch raises what it likes for files that are none of its own
+    with raised_as(InputError, BAD_ARRAY, Exception, file=file):
         if file.suffix.lower() in {'.npy', '.npz'}:
             found: Any = np.load(file, allow_pickle=False, mmap_mode='r')
         else:
@@ -185,8 +185,6 @@ def read_array(file: Path) -> npt.NDArray[Any]:
             found = found[names[0]] if len(names) == 1 else dict.fromkeys(names)
         if hasattr(found, 'numpy'):
             found = found.detach().float().numpy() if found.is_floating_point() else found.numpy()
-    except Exception as error:  # torch raises what it likes for files that are none of its own
-        raise InputError(BAD_ARRAY.format(file=file, reason=one_line(error))) from error
     if not isinstance(found, np.ndarray):
         named = f' ({", ".join(map(str, found))})' if isinstance(found, dict) else ''
         reason = f'it holds {type(found).__name__}{named}, not one array'
@@ -391,13 +389,10 @@ def _guides_of(settings: Path, generator: str | None) -> tuple[str, ...] | None:
 
 
 def _size_of(file: Path) -> tuple[int, int]:
-    try:
-        with open_picture(file) as opened:
-            # cameras note the turn of an image beside its pixels
-            turned = opened.getexif().get(0x0112, 1) in {5, 6, 7, 8}
-            return (opened.height, opened.width) if turned else (opened.width, opened.height)
-    except DAMAGE as error:
-        raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
+    with raised_as(InputError, UNREADABLE, *DAMAGE, file=file), open_picture(file) as opened:
+        # cameras note the turn of an image beside its pixels
+        turned = opened.getexif().get(0x0112, 1) in {5, 6, 7, 8}
+        return (opened.height, opened.width) if turned else (opened.width, opened.height)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -18,8 +18,7 @@ from typing import Any, NamedTuple
 
 from bids_neurodecode.bids.entities import counted_label, entity_names
 from bids_neurodecode.bids.sink import write_text
-from bids_neurodecode.errors import InputError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import BROKEN_TEXT, InputError, raised_as
 
 BAD_INDEX = (
     'The index in {folder} cannot be read ({reason}). Remove that folder: it is made again.'
@@ -333,15 +332,14 @@ def _reuse(kept: Path, folder: Path) -> tuple[Listing | None, str]:
     """Return a kept list, if no folder in it was changed since, and what is said of it."""
     if not kept.is_file():
         return None, f'The index of {folder} is kept in {kept.parent}.'
-    try:
+    with raised_as(
+        InputError, BAD_INDEX, *BROKEN_TEXT, TypeError, AttributeError, folder=kept.parent
+    ):
         read = json.loads(kept.read_text('utf-8'))
         listing: Listing = {
             str(where): (int(changed), [str(name) for name in names])
             for where, (changed, names) in read.items()
         }
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
-        reason = one_line(error)
-        raise InputError(BAD_INDEX.format(folder=kept.parent, reason=reason)) from error
     if not all(_is_below(where, names) for where, (_, names) in listing.items()):
         raise InputError(BAD_INDEX.format(folder=kept.parent, reason=OUTSIDE))
     if any(_changed(folder / where) != changed for where, (changed, _) in listing.items()):

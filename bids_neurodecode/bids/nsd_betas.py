@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.bids.series import open_image, read_volumes
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.samples import VoxelMask
@@ -111,15 +111,14 @@ def read_session(file: Path, mask: VoxelMask) -> npt.NDArray[np.float32]:
         return stored.astype(np.float32) * SCALE
     import h5py
 
-    try:
-        with h5py.File(file, 'r') as opened:
-            array = opened[ARRAY]
-            values = np.empty((_n_trials(array, mask), mask.n_voxels), dtype=np.float32)
-            turned = array.shape[1:] == mask.mask.shape[::-1]
-            _fill(values, array, mask.mask, turned=turned)
-    except OSError as error:
-        reason = one_line(error)
-        raise InputError(BAD_SESSION.format(file=file, reason=reason)) from error
+    with (
+        raised_as(InputError, BAD_SESSION, OSError, file=file),
+        h5py.File(file, 'r') as opened,
+    ):
+        array = opened[ARRAY]
+        values = np.empty((_n_trials(array, mask), mask.n_voxels), dtype=np.float32)
+        turned = array.shape[1:] == mask.mask.shape[::-1]
+        _fill(values, array, mask.mask, turned=turned)
     return values
 
 

@@ -27,12 +27,12 @@ from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import parse_entities
 from bids_neurodecode.config import Config, build_config, merge, reason_of
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, InputError, raised_as
 from bids_neurodecode.extensions import RECIPES, broken, installed, load, package_of
 from bids_neurodecode.fetched import stand_in
 from bids_neurodecode.settings.base import Settings
 from bids_neurodecode.settings.recipes import ClueSettings, RecipeSettings
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.pairing import Series
@@ -194,11 +194,8 @@ def _read_once(file: Path) -> Recipe:
 
 
 def _checked(file: Path) -> Recipe:
-    try:
+    with raised_as(ArgumentsError, UNREADABLE, *BROKEN_TEXT, file=file):
         values = tomllib.loads(file.read_text('utf-8-sig'))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise ArgumentsError(UNREADABLE.format(file=file, reason=reason)) from error
     try:
         content = RecipeSettings.model_validate(values)
     except ValidationError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import DataError, InputError, raised_as
 from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import Volume, open_volume
 from bids_neurodecode.spaces import (
@@ -286,7 +287,7 @@ def _plain_values(image: Any, file: Path) -> tuple[npt.NDArray[Any] | None, int 
             data = stream.read(int(np.prod(image.shape)) * dtype.itemsize)
             values = np.frombuffer(data, dtype).reshape(image.shape, order='F')
             return values, _rest(stream)
-    except (OSError, EOFError, ValueError, zlib.error):
+    except (InputError, ValueError):
         return values, None
 
 
@@ -381,26 +382,22 @@ def check_values(file: Path, inside: npt.NDArray[np.bool_]) -> Values:
     n_bad, first_bad = 0, 0
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     sums, squares = np.zeros(len(voxels)), np.zeros(len(voxels))
-    try:
-        with _open(file) as stream:
-            _skip(stream, int(image.dataobj.offset), file)
-            for start in range(0, n_volumes, step):
-                n = min(step, n_volumes - start)
-                data = _read(stream, n, size * dtype.itemsize, file, start, n_volumes)
-                values = np.frombuffer(data, dtype).reshape(n, size)[:, voxels]
-                zero[start : start + n] = ~values.any(axis=1)
-                measured = values * np.float64(slope) + intercept
-                bad = len(voxels) - np.count_nonzero(np.abs(measured) <= LARGEST, axis=1)
-                if bad.any() and not n_bad:
-                    first_bad = start + int(np.flatnonzero(bad)[0])
-                n_bad += int(bad.sum())
-                if not bad.any():  # else it is refused
-                    sums += measured.sum(axis=0)
-                    squares += (measured**2).sum(axis=0)
-            n_behind = _rest(stream)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = one_line(error)
-        raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    with _open(file) as stream:
+        _skip(stream, int(image.dataobj.offset), file)
+        for start in range(0, n_volumes, step):
+            n = min(step, n_volumes - start)
+            data = _read(stream, n, size * dtype.itemsize, file, start, n_volumes)
+            values = np.frombuffer(data, dtype).reshape(n, size)[:, voxels]
+            zero[start : start + n] = ~values.any(axis=1)
+            measured = values * np.float64(slope) + intercept
+            bad = len(voxels) - np.count_nonzero(np.abs(measured) <= LARGEST, axis=1)
+            if bad.any() and not n_bad:
+                first_bad = start + int(np.flatnonzero(bad)[0])
+            n_bad += int(bad.sum())
+            if not bad.any():  # else it is refused
+                sums += measured.sum(axis=0)
+                squares += (measured**2).sum(axis=0)
+        n_behind = _rest(stream)
     _check_found(file, n_bad, first_bad, zero)
     centred = _share_centred(file, sums / n_volumes, squares / n_volumes)
     return Values(centred, _check_behind(file, n_behind))
@@ -422,12 +419,9 @@ def bytes_behind(file: Path) -> int:
     end = _end_of(file)[0]
     if file.suffix != '.gz':
         return max(0, file.stat().st_size - end)
-    try:
-        with _open(file) as stream:
-            stream.seek(end)
-            return _rest(stream)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(TRUNCATED.format(file=file, reason=one_line(error))) from error
+    with _open(file) as stream:
+        stream.seek(end)
+        return _rest(stream)
 
 
 def _end_of(file: Path) -> tuple[int, int, int]:
@@ -520,21 +514,21 @@ def read_volumes(file: Path, n: int | None = None) -> Iterator[npt.NDArray[Any]]
     dtype = image.header.get_data_dtype()
     shape = tuple(image.shape)
     size = int(np.prod(shape[:3])) * dtype.itemsize
-    try:
-        with _open(file) as stream:
-            _skip(stream, int(image.dataobj.offset), file)
-            for volume in range(shape[3] if n is None else min(n, shape[3])):
-                data = _read(stream, 1, size, file, volume, shape[3])
-                yield np.frombuffer(data, dtype).reshape(shape[:3], order='F')
-    except (OSError, EOFError, zlib.error) as error:
-        reason = one_line(error)
-        raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
+    with _open(file) as stream:
+        _skip(stream, int(image.dataobj.offset), file)
+        for volume in range(shape[3] if n is None else min(n, shape[3])):
+            data = _read(stream, 1, size, file, volume, shape[3])
+            yield np.frombuffer(data, dtype).reshape(shape[:3], order='F')
 
 
-def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
-    if file.suffix == '.gz':
-        return gzip.open(file, 'rb')
-    return file.open('rb')
+@contextmanager
+def _open(file: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Open a series, unpacked; what cannot be read of it to the end is refused."""
+    with (
+        raised_as(InputError, TRUNCATED, OSError, EOFError, zlib.error, file=file),
+        gzip.open(file, 'rb') if file.suffix == '.gz' else file.open('rb') as stream,
+    ):
+        yield stream
 
 
 def _skip(stream: IO[bytes] | gzip.GzipFile, n_bytes: int, file: Path) -> None:

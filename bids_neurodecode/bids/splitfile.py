@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bids_neurodecode.errors import InputError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import BROKEN_TEXT, InputError, raised_as
 
 PARTS = ('train', 'validation', 'test')
 KEYS = ('stimulus', 'run', 'trial')
@@ -119,11 +118,8 @@ def _listed(table: pd.DataFrame, file: Path, named: str | None) -> list[str]:
 
 def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
     """Return the stimuli of each part that a JSON file lists."""
-    try:
+    with raised_as(InputError, UNREADABLE, *BROKEN_TEXT, file=file):
         content = json.loads(file.read_text('utf-8-sig'))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     split: Any = content
     if isinstance(content, Mapping):
         found = content.get('variants')
@@ -148,12 +144,9 @@ def _lists(file: Path, named: str | None) -> dict[str, list[str]]:
 
 def _read(file: Path, column: str) -> tuple[str, dict[str, str]]:
     """Return what the rows name, and the part of each name."""
-    try:
+    with raised_as(InputError, UNREADABLE, OSError, ValueError, file=file):
         separator = ',' if file.suffix.lower() == '.csv' else '\t'
         rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, index_col=False)
-    except (OSError, ValueError) as error:
-        reason = one_line(error)
-        raise InputError(UNREADABLE.format(file=file, reason=reason)) from error
     rows = rows.rename(columns={'stim_file': 'stimulus'})
     keys = [key for key in KEYS if key in rows.columns]
     if len(keys) != 1 or column not in rows.columns or not len(rows):

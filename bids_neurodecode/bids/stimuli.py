@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from bids_neurodecode.bids.records import Paradigm
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.stimuli import films, images
 from bids_neurodecode.stimuli.tables import SUFFIXES as FEATURES
 from bids_neurodecode.stimuli.tables import suffix_of
-from bids_neurodecode.text import one_line
 
 IMAGES = images.SUFFIXES
 FILMS = films.SUFFIXES
@@ -127,11 +126,8 @@ def check_image(file: Path, events: Path) -> None:
         If it is none.
     """
     check_fetched(file)
-    try:
+    with raised_as(InputError, BROKEN_IMAGE, *images.DAMAGE, file=file, events=events):
         images.check_image(file)
-    except images.DAMAGE as error:
-        reason = one_line(error)
-        raise InputError(BROKEN_IMAGE.format(file=file, events=events, reason=reason)) from error
 
 
 def paradigm_of(names: Iterable[str], task: str) -> Paradigm:

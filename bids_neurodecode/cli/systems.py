@@ -18,7 +18,7 @@ from bids_neurodecode.bids.records import SHOWN, DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import device_of
 from bids_neurodecode.cli.parser import Arguments, from_command_line
 from bids_neurodecode.config import Config, load_config, read_settings
-from bids_neurodecode.errors import ArgumentsError, InputError, ReportError
+from bids_neurodecode.errors import ArgumentsError, InputError, ReportError, raised_as
 from bids_neurodecode.extensions import (
     NOT_APPLIED,
     OWN,
@@ -34,7 +34,6 @@ from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.encoding import TABLE
 from bids_neurodecode.stimuli.features import WEIGHTS, extractor_names, get_extractor, networks_of
 from bids_neurodecode.systems.steps.records import read_results, results_path, system_of
-from bids_neurodecode.text import one_line
 
 LOGGER = logging.getLogger('bids_neurodecode')
 WRONG_SYSTEM = (
@@ -436,11 +435,11 @@ def check_model(model: Path) -> None:
         load_config(settings)
     except ArgumentsError as error:  # of this participant alone
         raise InputError(str(error)) from error
-    try:
-        with safe_open(model, 'numpy') as found:
-            found.keys()
-    except (OSError, SafetensorError) as error:
-        raise InputError(BAD_MODEL.format(model=model, reason=one_line(error))) from error
+    with (
+        raised_as(InputError, BAD_MODEL, OSError, SafetensorError, model=model),
+        safe_open(model, 'numpy') as found,
+    ):
+        found.keys()
 
 
 def find_model(folder: Path, participant: ParticipantInput, system: str = 'auto') -> Path:

@@ -24,8 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bids_neurodecode.errors import DataError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import BROKEN_TEXT, DataError, raised_as
 
 DAMAGED = 'The checkpoint {folder} is damaged: {reason}. Delete it to start the training again.'
 OTHER_TRAINING = (
@@ -182,12 +181,10 @@ def load_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
     DataError
         If it is damaged, or belongs to a training of another identity.
     """
-    try:
+    with raised_as(DataError, DAMAGED, *BROKEN_TEXT, KeyError, folder=folder):
         state = json.loads((folder / 'state.json').read_text('utf-8'))
         sums = state['sha256']
         bad = next((name for name in sums if _sha256(folder / name) != sums[name]), None)
-    except (OSError, ValueError, KeyError, RecursionError) as error:
-        raise DataError(DAMAGED.format(folder=folder, reason=one_line(error))) from error
     if bad is not None:
         raise DataError(DAMAGED.format(folder=folder, reason=f'{bad} has changed'))
     for key, expected in json.loads(json.dumps(identity)).items():
@@ -228,10 +225,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     DataError
         If the file is not there or damaged.
     """
-    try:
+    with raised_as(DataError, BAD_WEIGHTS, OSError, SafetensorError, file=path):
         weights: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(BAD_WEIGHTS.format(file=path, reason=one_line(error))) from error
     return weights
 
 
@@ -240,10 +235,8 @@ def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _load(file: Path, folder: Path) -> dict[str, Any]:
-    try:
+    with raised_as(DataError, DAMAGED, OSError, RuntimeError, ValueError, folder=folder):
         content: dict[str, Any] = torch.load(file, map_location='cpu', weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(DAMAGED.format(folder=folder, reason=one_line(error))) from error
     return content
 
 

@@ -11,13 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import DataError, InputError, raised_as
 from bids_neurodecode.models.latents import Kind, build_latent_regressor
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.trainingsettings import Training
 from bids_neurodecode.models.wide import ONE_ROW, Renorm, WideRegression
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
 OTHER_VOXELS = 'The regressor was fitted on {expected} voxels; these responses have {found}.'
@@ -220,13 +219,10 @@ def load_latents(
     InputError
         If they are not a regressor's.
     """
-    try:
+    with raised_as(InputError, NOT_A_MODEL, KeyError, TypeError, RuntimeError, DataError):
         if description['regressor'] == 'ridge':
             return RidgeLatents(WideRegression.from_state(state), description['renorm'])
         return _load_network(state, description)
-    except (KeyError, TypeError, RuntimeError, DataError) as error:
-        reason = one_line(error)
-        raise InputError(NOT_A_MODEL.format(reason=reason)) from error
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from bids_neurodecode.algebra import check_device
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, InputError, raised_as
 from bids_neurodecode.fetched import BAD_PART, read_part
 from bids_neurodecode.models.clip_targets import clip_pixels
 from bids_neurodecode.models.diffusion import (
@@ -34,7 +34,7 @@ from bids_neurodecode.models.sampling import (
     check_inputs,
     resize_pictures,
 )
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.text import did_you_mean
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 NO_PIPELINE = (
@@ -378,11 +378,15 @@ def _assemble(kind: Any, folder: Path, stage: Stage, recipe: str, dtype: torch.d
     """Read a pipeline part by part, where diffusers does not find a class that its index names."""
     import transformers
 
-    try:
+    with raised_as(
+        InputError,
+        BAD_PART,
+        *BROKEN_TEXT,
+        part=folder.name,
+        folder=folder.parent,
+        weights=stage.weights,
+    ):
         index = json.loads((folder / 'model_index.json').read_text('utf-8'))
-    except (OSError, ValueError, RecursionError) as error:
-        told = {'part': folder.name, 'folder': folder.parent, 'weights': stage.weights}
-        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error
     parts: dict[str, Any] = {}
     for name, value in index.items():
         if not isinstance(value, list):
@@ -409,7 +413,17 @@ def _adapt(pipeline: Any, adapter: Adapter, folder: Path) -> None:
     """Load an IP-Adapter, as safetensors where it is there, else as ``.bin``."""
     names = [f'{adapter.file}{ending}' for ending in ('.safetensors', '.bin')]
     name = next((n for n in names if (folder / adapter.folder / n).is_file()), names[0])
-    try:
+    with raised_as(
+        InputError,
+        BAD_PART,
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        part=name,
+        folder=folder,
+        weights=adapter.weights,
+    ):
         pipeline.load_ip_adapter(
             str(folder),
             subfolder=adapter.folder,
@@ -417,6 +431,3 @@ def _adapt(pipeline: Any, adapter: Adapter, folder: Path) -> None:
             image_encoder_folder=None,
             local_files_only=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        told = {'part': name, 'folder': folder, 'weights': adapter.weights}
-        raise InputError(BAD_PART.format(reason=one_line(error), **told)) from error

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from bids_neurodecode.algebra import check_device
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError, raised_as
 from bids_neurodecode.models.matching import Matching
 from bids_neurodecode.models.mixture import Noise
 from bids_neurodecode.models.refiner_network import (
@@ -50,7 +50,6 @@ from bids_neurodecode.models.storage import joined, set_weights, under, weights_
 from bids_neurodecode.models.training import as_read, by_channel, train
 from bids_neurodecode.models.trainingsettings import Progress, Training, TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 BAD_PAIRS = (
@@ -269,16 +268,13 @@ class SmallRefiner:
         InputError
             If they are not a refiner's.
         """
-        try:
+        with raised_as(InputError, NOT_A_REFINER, KeyError, TypeError, RuntimeError):
             told = dict(description['network'])
             config = RefinerConfig(**{**told, 'widths': tuple(told['widths'])})
             sampling = SamplingSettings(**description['sampling'])
             network = RefinerNetwork(config)
             set_weights(network, under(state, 'network'))
             features = Standardizer(state['features.mean'], state['features.scale'])
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = one_line(error)
-            raise InputError(NOT_A_REFINER.format(reason=reason)) from error
         return cls(network, features, sampling, device=device)
 
 

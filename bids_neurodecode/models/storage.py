@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import BROKEN_TEXT, InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,14 +65,13 @@ def _load(path: Path, *, with_arrays: bool) -> tuple[dict[str, npt.NDArray[Any]]
     from safetensors import SafetensorError, safe_open
 
     check_fetched(path)
-    try:
-        with safe_open(path, 'numpy') as file:
-            description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
-            names = file.keys() if with_arrays else ()
-            return {name: file.get_tensor(name) for name in names}, description
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise InputError(NOT_OURS.format(file=path, reason=reason)) from error
+    with (
+        raised_as(InputError, NOT_OURS, *BROKEN_TEXT, SafetensorError, KeyError, file=path),
+        safe_open(path, 'numpy') as file,
+    ):
+        description: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
+        names = file.keys() if with_arrays else ()
+        return {name: file.get_tensor(name) for name in names}, description
 
 
 def under(state: Mapping[str, T], part: str) -> dict[str, T]:

@@ -20,9 +20,9 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, InputError, raised_as
 from bids_neurodecode.fetched import check_fetched, state_of
-from bids_neurodecode.text import did_you_mean, one_line
+from bids_neurodecode.text import did_you_mean
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -206,12 +206,11 @@ def _own_manifest() -> Mapping[str, WeightsEntry]:
 
 
 def _read_manifest(place: Path | Traversable) -> dict[str, WeightsEntry]:
-    try:
+    with raised_as(
+        ArgumentsError, BAD_MANIFEST, *BROKEN_TEXT, AttributeError, KeyError, TypeError, file=place
+    ):
         tables = tomllib.loads(place.read_text('utf-8'))['weights']
         entries = [_entry(table) for table in tables]
-    except (OSError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        reason = one_line(error)
-        raise ArgumentsError(BAD_MANIFEST.format(file=place, reason=reason)) from error
     return {entry.name: entry for entry in entries}
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError, raised_as
 from bids_neurodecode.models.weights import (
     CONVERTED,
     RECORD,
@@ -466,14 +466,13 @@ def convert_pickle(file: Path) -> Path:
     from safetensors.torch import save_file
 
     target = file.with_name(PurePosixPath(safetensors_name(file.name)).name)
-    try:
+    # torch raises what it likes for files that are none of its own
+    with raised_as(DataError, NOT_WEIGHTS, Exception, file=file):
         found = torch.load(file, map_location='cpu', weights_only=True)
         # tensors that share memory are written each
         tensors = {name: x.clone().contiguous() for name, x in _flat(found).items()}
         part = target.with_name(f'.{target.name}.part')
         save_file(tensors, part, metadata={'format': 'pt'})
-    except Exception as error:  # torch raises what it likes for files that are none of its own
-        raise DataError(NOT_WEIGHTS.format(file=file, reason=one_line(error))) from error
     part.replace(target)
     file.unlink()
     return target

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from bids_neurodecode.bids.records import Paradigm, read_as
-from bids_neurodecode.errors import ReportError
+from bids_neurodecode.errors import ReportError, raised_as
 from bids_neurodecode.spaces import Form, form_of
-from bids_neurodecode.text import one_line
 
 BROKEN = 'Cannot read the results in {source}: {reason}. Run the participant again.'
 
@@ -402,12 +401,9 @@ class ParticipantResults:
         ReportError
             If it is not such a record; ``source`` is what the message names.
         """
-        try:
+        with raised_as(ReportError, BROKEN, ValueError, source=source):
             record = read_as(cls, text)
             return record if folder is None else _placed(record, folder.absolute())
-        except ValueError as error:
-            reason = one_line(error)
-            raise ReportError(BROKEN.format(source=source, reason=reason)) from error
 
 
 def common_form(participants: Iterable[ParticipantResults]) -> Form | None:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.spaces import Space, files_of, form_of
-from bids_neurodecode.text import one_line
 
 NAME_FORM = (
     'Cannot read the atlas name {name!r}. Write it as TemplateFlow names files, such as '
@@ -161,10 +160,9 @@ def _meshes_for(template: str, columns: Space) -> list[tuple[str, str]]:
 
 
 def _templateflow() -> Any:
-    try:
+    # its folder is made when it is imported
+    with raised_as(InputError, NO_HOME, OSError):
         from templateflow import api
-    except OSError as error:  # its folder is made when it is imported
-        raise InputError(NO_HOME.format(reason=one_line(error))) from error
     return api
 
 

@@ -9,8 +9,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import InputError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.typing import FloatArray
 
 UNREADABLE_RUN = 'Cannot read the run {file} as noise: {reason}. Give a 4-D NIfTI file.'
@@ -114,12 +113,11 @@ def read_noise(
 def _read_series(file: Path) -> tuple[FloatArray, FloatArray, float]:
     from nibabel.filebasedimages import ImageFileError
 
-    try:
+    with raised_as(
+        InputError, UNREADABLE_RUN, OSError, ValueError, EOFError, ImageFileError, file=file
+    ):
         image = nib.load(file)
         values = np.asarray(image.dataobj, dtype=np.float64)
-    except (OSError, ValueError, EOFError, ImageFileError) as error:
-        reason = one_line(error)
-        raise InputError(UNREADABLE_RUN.format(file=file, reason=reason)) from error
     if values.ndim != 4:
         reason = f'it has {values.ndim} dimensions'
         raise InputError(UNREADABLE_RUN.format(file=file, reason=reason))

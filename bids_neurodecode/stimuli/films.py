@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import state_of
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array
@@ -177,7 +177,7 @@ def probe_film(path: Path) -> FilmInfo:
         counted = _counted(container)
         ticks: list[tuple[int, int]] = []
         before, end = None, 0.0
-        try:
+        with raised_as(InputError, UNREADABLE, av.error.FFmpegError, file=path):
             for packet in container.demux():
                 tick = packet.dts if counted or packet.pts is None else packet.pts
                 if tick is None:
@@ -191,8 +191,6 @@ def probe_film(path: Path) -> FilmInfo:
                 before = packet.dts
                 if _is_shown(packet, stream, started=bool(ticks)):
                     ticks.append((tick, length))
-        except av.error.FFmpegError as error:
-            raise InputError(UNREADABLE.format(file=path, reason=one_line(error))) from error
     first = [frame for _, frame in islice(decode_frames(path), FIRST_FRAMES)] if ticks else []
     if not first:
         raise InputError(NO_FRAMES.format(file=path))
@@ -431,12 +429,10 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a film, and choose its image track: no cover, the default one, the largest."""
     import av
 
-    try:
+    with raised_as(InputError, UNREADABLE, av.error.FFmpegError, OSError, file=path):
         # without a folder before it, FFmpeg takes what stands before a colon as a protocol; its
         # titles may be text of any encoding
         container = av.open(str(path.absolute()), metadata_errors='replace')
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(UNREADABLE.format(file=path, reason=one_line(error))) from error
     with container:
         films = [track for track in container.streams.video if not _is_still(track)]
         if not films:

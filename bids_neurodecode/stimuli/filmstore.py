@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError
+from bids_neurodecode.errors import (
+    BROKEN_TEXT,
+    ArgumentsError,
+    DataError,
+    InputError,
+    ResourceError,
+    raised_as,
+)
 from bids_neurodecode.stimuli.borders import Borders, Brightest, borders_of_keys, find_borders
 from bids_neurodecode.stimuli.films import (
     NO_FRAMES,
@@ -30,7 +37,6 @@ from bids_neurodecode.stimuli.films import (
     decode_frames,
     probe_film,
 )
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Uint8Array
 
 if TYPE_CHECKING:
@@ -209,12 +215,9 @@ def open_store(path: Path) -> FilmStore:
     DataError
         If it is damaged.
     """
-    try:
+    with raised_as(DataError, UNREADABLE_STORE, *BROKEN_TEXT, KeyError, file=path):
         frames = np.load(path, mmap_mode='r', allow_pickle=False)
         notes = json.loads(path.with_suffix('.json').read_text('utf-8'))['notes']
-    except (OSError, ValueError, KeyError, RecursionError) as error:
-        reason = one_line(error)
-        raise DataError(UNREADABLE_STORE.format(file=path, reason=reason)) from error
     return FilmStore(frames, path, tuple(notes))
 
 

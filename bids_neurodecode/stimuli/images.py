@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import DataError, InputError, raised_as
 from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.stimuli import films
@@ -147,11 +147,8 @@ def load_image(
     InputError
         If the file cannot be read.
     """
-    try:
+    with raised_as(InputError, UNREADABLE, *DAMAGE, file=path):
         rgb = _read(Path(path))
-    except DAMAGE as error:
-        reason = one_line(error)
-        raise InputError(UNREADABLE.format(file=path, reason=reason)) from error
     if size is not None:
         rgb = _fit(rgb, (size, size) if isinstance(size, int) else size, fit)
     return np.asarray(rgb, dtype=np.uint8)

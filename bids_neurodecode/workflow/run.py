@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bids_neurodecode.errors import ArgumentsError
-from bids_neurodecode.text import one_line
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as
 
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node, Workflow
@@ -98,11 +97,8 @@ class PluginSettings:
         import yaml
         from nipype.pipeline import plugins
 
-        try:
+        with raised_as(ArgumentsError, BAD_PLUGIN, *BROKEN_TEXT, yaml.YAMLError, file=file):
             content = yaml.safe_load(file.read_text('utf-8'))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = one_line(error)
-            raise ArgumentsError(BAD_PLUGIN.format(file=file, reason=reason)) from error
         if not isinstance(content, dict) or not isinstance(content.get('plugin'), str):
             raise ArgumentsError(BAD_PLUGIN.format(file=file, reason='no plugin is named'))
         if not hasattr(plugins, f'{content["plugin"]}Plugin'):

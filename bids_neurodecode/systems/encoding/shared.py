@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import RidgeSettings
-from bids_neurodecode.errors import DataError
+from bids_neurodecode.errors import DataError, raised_as
 from bids_neurodecode.models.ridge import RidgeModel, fit_ridge
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
 from bids_neurodecode.models.trainingsettings import TrainingSettings
@@ -26,7 +26,6 @@ from bids_neurodecode.standardizer import Standardizer
 from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.linear import group_labels
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -137,15 +136,13 @@ class SharedHead:
         DataError
             If they are not of a shared head.
         """
-        try:
+        with raised_as(DataError, NOT_A_HEAD, KeyError, ValueError, TypeError, RuntimeError):
             n_in, hidden, n_latent = (int(size) for size in description['sizes'])
             head = _make_head(n_in, hidden, n_latent)
             set_weights(head, under(state, 'head'))
             space = FeatureSpace.from_state(under(state, 'space'))
             bands, people = tuple(description['bands']), tuple(description['participants'])
             stimuli = tuple(description['stimuli'])
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise DataError(NOT_A_HEAD.format(reason=one_line(error))) from error
         return cls(bands, space, head.eval(), (n_in, hidden, n_latent), people, stimuli)
 
 

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, DataError, raised_as
 from bids_neurodecode.models.storage import under
 from bids_neurodecode.models.trainingsettings import Progress, Training, TrainingSettings
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -215,22 +214,18 @@ class MovieNetwork:
         from bids_neurodecode.models.checkpoints import load_weights
 
         folder = weights_file.parent
-        try:
+        with raised_as(DataError, BAD_MODEL, *BROKEN_TEXT, KeyError, TypeError, folder=folder):
             saved = json.loads(description.read_text('utf-8'))
             settings = _settings(saved['settings'])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(BAD_MODEL.format(folder=folder, reason=one_line(error))) from error
         weights = load_weights(weights_file)
         encoder, decoder = _networks(settings)
-        try:
+        with raised_as(DataError, BAD_MODEL, RuntimeError, KeyError, folder=folder):
             for name, part in (('encoder', encoder), ('decoder', decoder)):
                 if part is not None:
                     part.load_state_dict(under(weights, name))
                     part.eval()
             scales = under(weights, 'responses')
             standardizer = Standardizer(scales['mean'].numpy(), scales['scale'].numpy())
-        except (RuntimeError, KeyError) as error:
-            raise DataError(BAD_MODEL.format(folder=folder, reason=one_line(error))) from error
         return cls(encoder, decoder, standardizer, settings)
 
 

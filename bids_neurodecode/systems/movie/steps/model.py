@@ -11,12 +11,11 @@ import numpy as np
 
 from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.series import read_header
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import BROKEN_TEXT, InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.models.storage import KEY, load_arrays
 from bids_neurodecode.samples import MASK_ARRAYS, VoxelMask
 from bids_neurodecode.systems.movie.network import MovieNetwork, read_extra
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
 
 if TYPE_CHECKING:
@@ -77,16 +76,13 @@ def facts_of(file: Path) -> FilmModelFacts:
     from safetensors import SafetensorError, safe_open
 
     check_fetched(file)
-    try:
-        with safe_open(file, 'numpy') as stored:
-            description = json.loads((stored.metadata() or {})[KEY])
-            voxels = {
-                x: stored.get_tensor(x) for x in set(MASK_ARRAYS).intersection(stored.keys())
-            }
-            mask = VoxelMask.from_state(voxels)
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise InputError(NO_FILM_MODEL.format(file=file, reason=reason)) from error
+    with (
+        raised_as(InputError, NO_FILM_MODEL, *BROKEN_TEXT, SafetensorError, KeyError, file=file),
+        safe_open(file, 'numpy') as stored,
+    ):
+        description = json.loads((stored.metadata() or {})[KEY])
+        voxels = {x: stored.get_tensor(x) for x in set(MASK_ARRAYS).intersection(stored.keys())}
+        mask = VoxelMask.from_state(voxels)
     if description.get('kind') != KIND:
         reason = f'it is a {description.get("kind", "model of another kind")}'
         raise InputError(NO_FILM_MODEL.format(file=file, reason=reason))

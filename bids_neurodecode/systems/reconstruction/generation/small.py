@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.config import Config
-from bids_neurodecode.errors import ArgumentsError, InputError
+from bids_neurodecode.errors import ArgumentsError, InputError, raised_as
 from bids_neurodecode.models.matching import Matching, MatchingSettings
 from bids_neurodecode.models.sampling import SamplingSettings
 from bids_neurodecode.models.storage import joined, set_weights, under, weights_of
@@ -32,7 +32,6 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
     resize,
     sampling_as_told,
 )
-from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array, Uint8Array
 
 if TYPE_CHECKING:
@@ -527,7 +526,7 @@ class FittedSmall:
         """
         from bids_neurodecode.models.refiner import SmallRefiner
 
-        try:
+        with raised_as(InputError, NOT_A_GENERATOR, KeyError, TypeError, RuntimeError):
             prior = VDVAE(VDVAEConfig.from_dict(description['prior']))
             set_weights(prior, under(state, 'prior'))
             sampling = SamplingSettings(**description['sampling'])
@@ -540,9 +539,6 @@ class FittedSmall:
             seen = None
             if network is not None:
                 seen = FeatureSpace.from_state(under(state, 'network_space'))
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = one_line(error)
-            raise InputError(NOT_A_GENERATOR.format(reason=reason)) from error
         refiner = SmallRefiner.from_state(under(state, 'refiner'), told, device=device)
         frozen = prior.to(device).eval().requires_grad_(requires_grad=False)
         return cls(
