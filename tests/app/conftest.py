@@ -1,7 +1,7 @@
 """What several modules ask: a trained movie network, and runs without a page."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
+from tests.running import HERE, without_pages
 
 SETTINGS = """
 [movie]
@@ -44,15 +45,10 @@ file = "{atlas}"
 
 
 @pytest.fixture
-def no_page(monkeypatch):
-    """Leave the page out, which takes longer than all else."""
-
-    def write(results: Path, output_dir: Path) -> Path:
-        page = output_dir / 'none.html'
-        page.write_text(results.name)
-        return page
-
-    monkeypatch.setattr('bids_neurodecode.levels.pages.participant_report', write)
+def no_page() -> Iterator[None]:
+    """Leave the pages of a test's runs empty."""
+    with without_pages():
+        yield
 
 
 def train_films(folder: Path, out: str, explain: str, concepts: Path | None = None) -> int:
@@ -64,7 +60,7 @@ def train_films(folder: Path, out: str, explain: str, concepts: Path | None = No
     return main(
         [
             *(str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')),
-            *('--skip-bids-validation', '--nprocs', '1', '--device', 'cpu'),
+            *('--skip-bids-validation', *HERE, '--device', 'cpu'),
             *('--config-file', str(file)),
         ]
     )
@@ -123,8 +119,9 @@ def read_by_pybids(out: Path, raw: Path) -> None:
         files = layout.get()
         assert files
         for file in files:
+            found = file.get_entities()
             for name in ('subject', 'session', 'task', 'run', 'space', 'desc', 'label'):
-                assert isinstance(file.get_entities().get(name, ''), int | str), file.path
+                assert isinstance(found.get(name, ''), int | str), file.path
         for name in ('run', 'session'):
             assert all(isinstance(x, int | str) for x in layout.get(target=name, return_type='id'))
     # runs have the labels of the raw names in every table

@@ -14,6 +14,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.signals.hrf import hrf_library
 from tests.datasets import make_dataset, write_table
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 CONDITIONS = ('007', 'big house/left', 'shown')
@@ -69,7 +70,7 @@ def analysed(tmp_path_factory):
 
 def call(folder, *more, level='participant'):
     places = [str(folder / 'data'), str(folder / 'out'), level, '-w', str(folder / 'work')]
-    return main([*places, '--nprocs', '1', *more])
+    return main([*places, *HERE, *more])
 
 
 def table(folder, name, label='01'):
@@ -224,7 +225,7 @@ def test_betas_that_cannot_be_split_are_refused_before_work_starts(
     assert message in capsys.readouterr().err
 
 
-def test_betas_that_were_written_are_taken_again(analysed):
+def test_betas_that_were_written_are_taken_again(analysed, no_page):
     """The program's own betas, as those of a derivatives dataset, give the same scores."""
     file = analysed / 'again.toml'
     text = (analysed / 'fast.toml').read_text().replace('searchlight = 4.0', '')
@@ -232,7 +233,7 @@ def test_betas_that_were_written_are_taken_again(analysed):
     fmriprep = analysed / 'data' / 'derivatives' / 'fmriprep'
     places = [str(analysed / 'data'), str(analysed / 'again'), 'participant']
     more = ['--derivatives', f'fmriprep={fmriprep}', f'own={analysed / "out"}']
-    work = ['-w', str(analysed / 'work'), '--nprocs', '1', '--config-file', str(file)]
+    work = ['-w', str(analysed / 'work'), *HERE, '--config-file', str(file)]
     assert main([*places, *more, *work]) == 0
     (again,) = (analysed / 'again' / 'sub-01' / 'func').glob('*_metrics.tsv')
     scores = pd.read_csv(again, sep='\t')

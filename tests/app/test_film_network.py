@@ -21,6 +21,7 @@ from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.systems.movie.steps.network import REMEDY, WHAT, train_network
 from bids_neurodecode.workflow.process import KILLED, run_in_process
 from bids_neurodecode.workflow.step import PROCESS
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -67,7 +68,7 @@ def call(folder: Path, out: str, mode: str, n_epochs: int = 2) -> int:
     return main(
         [
             *(str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')),
-            *('--skip-bids-validation', '--nprocs', '1', '--device', 'cpu'),
+            *('--skip-bids-validation', *HERE, '--device', 'cpu'),
             *('--config-file', str(settings)),
         ]
     )

@@ -36,6 +36,7 @@ from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.process import MADE
 from bids_neurodecode.workflow.step import PROCESS
 from tests.browser import chromium, find_browser
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -71,7 +72,7 @@ def call(folder: Path, out: str, generator: str, *more: str) -> int:
     return main(
         [
             *(str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')),
-            *('--skip-bids-validation', '--nprocs', '1', '--device', 'cpu'),
+            *('--skip-bids-validation', *HERE, '--device', 'cpu'),
             *('--config-file', str(settings), *more),
         ]
     )

@@ -17,6 +17,7 @@ from bids_neurodecode.bids.video import write_video
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec, build_spec
+from tests.running import HERE, without_pages
 
 pytestmark = pytest.mark.slow
 FAST = """
@@ -73,7 +74,7 @@ def call(folder: Path, out: str, split: str, *more: str, data: str = 'data') -> 
     (folder / f'{out}.toml').write_text(FAST + split)
     places = [str(folder / data), str(folder / out), 'participant', '-w', str(folder / 'work')]
     settings = ['--config-file', str(folder / f'{out}.toml')]
-    return main([*places, *settings, '--skip-bids-validation', '--nprocs', '1', *more])
+    return main([*places, *settings, '--skip-bids-validation', *HERE, *more])
 
 
 def record(folder: Path, out: str) -> dict:
@@ -93,11 +94,12 @@ def parts(folder: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope='module')
 def kept(copies):
-    assert call(copies, 'kept', 'by = "stimulus"') == 0
+    with without_pages():
+        assert call(copies, 'kept', 'by = "stimulus"') == 0
     return copies / 'kept'
 
 
-def test_copies_are_kept_together_and_the_log_says_so(copies, capsys):
+def test_copies_are_kept_together_and_the_log_says_so(copies, capsys, no_page):
     assert call(copies, 'together', 'by = "stimulus"') == 0
     assert 'show the same as others under another name' in capsys.readouterr().err
     found = record(copies, 'together')
@@ -125,7 +127,7 @@ def test_copies_across_runs_stand_in_red(copies, capsys):
     assert 'class="good"' not in summary
 
 
-def test_clusters_are_held_out(copies):
+def test_clusters_are_held_out(copies, no_page):
     assert call(copies, 'clusters', 'by = "cluster"\nn_clusters = 6\nn_folds = 3') == 0
     assert record(copies, 'clusters')['split']['protocol'] == '3-fold-by-cluster'
     (file,) = (copies / 'clusters' / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
@@ -136,7 +138,7 @@ def test_clusters_are_held_out(copies):
     assert record(copies, 'encoded')['split']['by'] == 'cluster'
 
 
-def test_a_split_from_a_file(copies, kept, capsys):
+def test_a_split_from_a_file(copies, kept, capsys, no_page):
     (file,) = (kept / 'sub-01' / 'func').glob('*desc-singletrial_events.tsv')
     table = pd.read_csv(file, sep='\t')
     content = sorted(set(table['content']))
@@ -150,7 +152,7 @@ def test_a_split_from_a_file(copies, kept, capsys):
     assert f'The split {copies / "less.tsv"} lacks 1 stimulus(s)' in capsys.readouterr().err
 
 
-def test_copied_runs_are_known_under_any_name_and_type(copies, kept, capsys):
+def test_copied_runs_are_known_under_any_name_and_type(copies, kept, capsys, no_page):
     """Other run labels, integers with a scale, another compression; and new runs are new."""
     predict = ['--mode', 'predict', '--models-from', str(kept)]
     shutil.copytree(copies / 'data', copies / 'renamed')
@@ -173,7 +175,7 @@ def test_copied_runs_are_known_under_any_name_and_type(copies, kept, capsys):
     assert 'hash of their content' in card
 
 
-def test_new_runs_are_scored_and_old_models_are_not_trusted(copies, kept):
+def test_new_runs_are_scored_and_old_models_are_not_trusted(copies, kept, no_page):
     from bids_neurodecode.models.storage import load_arrays, save_arrays
 
     shutil.copytree(copies / 'data', copies / 'fresh')
@@ -252,7 +254,8 @@ def test_a_film_under_two_names_stands_in_red_or_is_left_out(films, capsys):
     summary = (films / 'runs' / 'sub-01.html').read_text().split('id="summary"')[1]
     red, _ = summary.split('class="bad"')[1].split('class="', 1)
     assert leak in ' '.join(html.unescape(re.sub('<[^>]+>', ' ', red)).split())
-    assert call(films, 'time', 'test_fraction = 0.3\ngap = 6.0' + FILMS) == 0
+    with without_pages():
+        assert call(films, 'time', 'test_fraction = 0.3\ngap = 6.0' + FILMS) == 0
     found = record(films, 'time')
     assert found['leaks'] == []
     assert 'training volumes were left out, because their scenes' in found['split']['why']

@@ -38,6 +38,7 @@ from tests.models import test_clip_targets as clip
 from tests.models import test_diffusion as diffusion
 from tests.models import test_pipelines
 from tests.published import BRICK, N_OWN, N_PICTURES, N_SHARED, make_nsd, read_record
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 SETTINGS = """
@@ -92,7 +93,7 @@ def made(tmp_path_factory):
             *(str(data), str(folder / 'out'), 'participant', '-w', str(folder / 'work')),
             *('--preset', 'nsd-ridge', '--config-file', str(folder / 'settings.toml')),
             *('--weights-dir', str(folder / 'weights'), '--participant-label', '01'),
-            *('--nprocs', '1', '--device', 'cpu'),
+            *(*HERE, '--device', 'cpu'),
         ]
     )
     assert code == 0
@@ -170,7 +171,7 @@ def test_another_second_stage_is_named_and_what_is_decoded_follows(tmp_path, rec
     (tmp_path / 'settings.toml').write_text(f'{SETTINGS}generator = "{name}"\n')
     common = [
         *('participant', '-w', str(tmp_path / 'work'), '--weights-dir', str(weights)),
-        *('--nprocs', '1', '--device', 'cpu', '--skip-bids-validation'),
+        *(*HERE, '--device', 'cpu', '--skip-bids-validation'),
         *('--preset', 'nsd-ridge', '--config-file', str(tmp_path / 'settings.toml')),
     ]
     assert main([str(data), str(tmp_path / 'out'), *common]) == 0
@@ -214,12 +215,11 @@ def test_photographs_are_compared_by_their_captions(shared, tmp_path, monkeypatc
     small = 'generator = "small"\nprior_size = 16\nprior_steps = 4\nrefiner_steps = 4\n'
     quick = 'protocol = "cpu-1"\nbrain_correlation = false\n'
     (tmp_path / 'settings.toml').write_text(SETTINGS + small + quick)
-    (tmp_path / 'here.yml').write_text('plugin: Linear\n')
     code = main(
         [
             *(str(data), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')),
             *('--config-file', str(tmp_path / 'settings.toml'), '--device', 'cpu'),
-            *('--use-plugin', str(tmp_path / 'here.yml'), '--skip-bids-validation'),
+            *(*HERE, '--skip-bids-validation'),
         ]
     )
     assert code == 0

@@ -18,6 +18,7 @@ from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.spaces import load_image, one_each, space_of
 from bids_neurodecode.systems.steps.records import read_results
+from tests.running import HERE, without_pages
 
 pytestmark = pytest.mark.slow
 MNI = 'MNI152NLin2009aSym'
@@ -106,7 +107,6 @@ def made(tmp_path_factory):
     simulate_dataset(folder / 'movie', films)
     for paradigm in ('images', 'movie'):
         in_every_space(folder / paradigm)
-    (folder / 'linear.yml').write_text('plugin: Linear\n')
     return folder
 
 
@@ -119,8 +119,8 @@ def call(made: Path, system: str, out: Path, *more: str, level: str = 'participa
     return main(
         [
             *(str(made / paradigm), str(out), level, '-w', str(work)),
-            *('--system', system, '--skip-bids-validation', '--nprocs', '1', '--device', 'cpu'),
-            *('--use-plugin', str(made / 'linear.yml'), '--config-file', str(settings), *more),
+            *('--system', system, '--skip-bids-validation', *HERE, '--device', 'cpu'),
+            *('--config-file', str(settings), *more),
         ]
     )
 
@@ -139,11 +139,11 @@ def same(a: pd.DataFrame, b: pd.DataFrame) -> None:
 def volumes(request, made):
     """A system trained and applied on volumes."""
     system = request.param
-    out = made / f'{system}-volumes'
-    assert call(made, system, out, '--space', MNI) == 0
-    applied = made / f'{system}-volumes-applied'
+    out, applied = made / f'{system}-volumes', made / f'{system}-volumes-applied'
     more = ('--mode', 'predict', '--models-from', str(out), '--space', MNI)
-    assert call(made, system, applied, *more) == 0
+    with without_pages():
+        assert call(made, system, out, '--space', MNI) == 0
+        assert call(made, system, applied, *more) == 0
     return system, out, applied
 
 
@@ -204,18 +204,8 @@ def test_connectome_workbench_opens_what_is_written(made, volumes, space, no_pag
         assert 'ERROR' not in done.stdout
 
 
-@pytest.fixture
-def no_group_page(monkeypatch):
-    """Leave the page of the group out, which takes longer than all else."""
-
-    def write(people, html, figures, **_):
-        html.write_text(', '.join(each.participant for each in people))
-
-    monkeypatch.setattr('bids_neurodecode.levels.group_page.write_group_report', write)
-
-
 @pytest.mark.parametrize('space', list(SPACES))
-def test_the_group_level_goes_over_columns(made, volumes, space, no_page, no_group_page):
+def test_the_group_level_goes_over_columns(made, volumes, space, no_page):
     """Maps are averaged and compared vertex by vertex (parcels by name), as voxels are.
 
     Voxels of native volumes are not: these have the scores alone, and regions (below).
@@ -248,7 +238,7 @@ def test_the_group_level_goes_over_columns(made, volumes, space, no_page, no_gro
         )
 
 
-def test_native_volumes_are_compared_by_region(made, no_page, no_group_page):
+def test_native_volumes_are_compared_by_region(made, no_page):
     """The means by region of an atlas are those in a template; voxels are not averaged."""
     (atlas,) = (made / 'images').rglob('*atlas-Sim_dseg.nii.gz')
     tables = []

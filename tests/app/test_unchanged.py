@@ -9,6 +9,7 @@ from bids_neurodecode.cli import checks, levels
 from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
+from tests.running import HERE
 
 LEFT_ALONE = 'sub-01: nothing changed since the last run'
 
@@ -19,15 +20,13 @@ class App:
     def __init__(self, folder):
         self.data, self.out = folder / 'data', folder / 'out'
         self.settings, self.work = folder / 'settings.toml', folder / 'work'
-        self.plugin = folder / 'plugin.yml'
-        self.plugin.write_text('plugin: Linear\n')  # in this process: workers take time to start
         self.settings.write_text('[betas]\nmodel = "B"\n')
         spec = SimulationSpec(n_subjects=1, n_runs=2, n_images=16, n_repeats=2, voxel_size=12.0)
         simulate_dataset(self.data, spec)
 
     def run(self, *more, work=None):
         places = [self.data, self.out, 'participant', '-w', work or self.work]
-        options = ['--level', 'betas', '--use-plugin', self.plugin, '--device', 'cpu']
+        options = ['--level', 'betas', *HERE, '--device', 'cpu']
         options += ['--skip-bids-validation', '--config-file', self.settings]
         assert main([str(word) for word in (*places, *options, *more)]) == 0
 

@@ -10,6 +10,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
 from tests.bad_input import listing
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 FAST = """
@@ -44,7 +45,7 @@ def trained(tmp_path_factory):
 
 def call(folder: Path, out: str, *more: str, level: str = 'participant') -> int:
     places = [str(folder / 'data'), str(folder / out), level, '-w', str(folder / 'work')]
-    common = ['--skip-bids-validation', '--participant-label', '01', '--nprocs', '1']
+    common = ['--skip-bids-validation', '--participant-label', '01', *HERE]
     if '--config-file' not in more:
         common += ['--config-file', str(folder / 'fast.toml')]
     return main([*places, *common, *more])
@@ -128,7 +129,7 @@ def test_a_missing_model_is_named_before_work_starts(trained, capsys):
     assert not (trained / 'never').exists()
 
 
-def test_own_betas_taken_instead_give_the_same_scores_as_tuning_on_all(trained):
+def test_own_betas_taken_instead_give_the_same_scores_as_tuning_on_all(trained, no_page):
     (trained / 'all.toml').write_text(FAST + '[betas]\nmodel = "D"\ntuning = "all"\n')
     assert call(trained, 'all', '--config-file', str(trained / 'all.toml')) == 0
     assert any('may be optimistic' in line for line in record(trained, 'all')['warnings'])
@@ -146,7 +147,7 @@ def test_own_betas_taken_instead_give_the_same_scores_as_tuning_on_all(trained):
     assert taken[same]['value'].tolist() == pytest.approx(ours[same]['value'].tolist(), abs=0.03)
 
 
-def test_regions_of_an_atlas_restrict_the_voxels(trained):
+def test_regions_of_an_atlas_restrict_the_voxels(trained, no_page):
     (atlas,) = (trained / 'data').rglob('*atlas-Sim_dseg.nii.gz')
     (trained / 'region.toml').write_text(
         f'{FAST}[atlas]\nfile = "{atlas}"\nregions = ["EarlyVisual"]\n'
