@@ -18,6 +18,19 @@ settings.register_profile('repeatable', deadline=None, derandomize=True)
 settings.load_profile('patient')
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share out files whole, and at the end, so that no worker waits, bad input case by case."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope = super()._split_scope(nodeid)
+            return nodeid if scope.endswith('test_bad_input.py') else scope
+
+    return Files(config, log) if config.getvalue('dist') == 'loadfile' else None
+
+
 @pytest.fixture(scope='session', autouse=True)
 def without_small_networks() -> Iterator[None]:
     """Leave features Gabor energies where a test sets nothing: networks take seconds an image.
