@@ -45,9 +45,9 @@ from bids_neurodecode.stimuli.space import FeatureSpace
 from bids_neurodecode.systems.base import PerStimulus
 from bids_neurodecode.systems.reconstruction.generation.data import Inputs
 from bids_neurodecode.systems.reconstruction.generation.fit import (
+    Fitting,
     Rows,
     Stage,
-    fit_model,
     training_rows,
 )
 from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel, refine
@@ -249,10 +249,10 @@ class Part:
         """Fit the regressions to the training samples, or to shuffled pairs."""
         rng = np.random.default_rng(self.config.seed)
         settings = LatentSettings.of(self.config, seed=self.config.seed, device='cpu')
-        return fit_model(
-            self.rows.shuffled(rng) if shuffled else self.rows, self.stage, self.config,
-            replace(settings, regressor=regressor), rng=rng,
-        )  # fmt: skip
+        fitting = Fitting(
+            self.rows, self.stage, self.config, replace(settings, regressor=regressor)
+        )
+        return fitting.models(rng).shuffled if shuffled else fitting.model(rng)
 
     def scored(self, made: dict[str, np.ndarray]) -> pd.DataFrame:
         """Score each image of each case."""

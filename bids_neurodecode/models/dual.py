@@ -7,7 +7,9 @@ and weights written in blocks of columns: both may be memory maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.algebra import Array, Device, to_numpy
 from bids_neurodecode.errors import ArgumentsError, DataError
-from bids_neurodecode.mapped import by_rows
+from bids_neurodecode.mapped import by_rows, rows_of
 from bids_neurodecode.models.ridge import RidgeModel, make_folds
 from bids_neurodecode.models.ridge_solver import (
     LinearSystem,
@@ -23,7 +25,7 @@ from bids_neurodecode.models.ridge_solver import (
     errors_of_penalties,
 )
 from bids_neurodecode.models.wide import WideRegression
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import IndexArray
 
 LEAST_ROWS = 3
 BAD_PREDICTORS = (
@@ -36,6 +38,37 @@ BAD_ALPHAS = 'Penalties must be finite and above 0: {found}.'
 BAD_WEIGHTS = 'The array for the weights must be of shape {expected}; it is {found}.'
 PAPER_ALPHAS: Mapping[str, float] = {'vdvae': 50_000.0, 'text': 100_000.0, 'vision': 60_000.0}
 """Penalties of Brain-Diffuser's code. (arXiv 2412.13237 states 50,000 for all three.)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Targets of one regression among several of the same predictors.
+
+    Parameters
+    ----------
+    values
+        Shape (n_samples, n_targets); an array or a memory map.
+    alphas
+        Penalties to choose from by cross-validation; one alone is taken as it is.
+    per_target
+        One penalty per target, or one for all of them.
+    n_choosing
+        Where one penalty serves all, it is chosen on this many columns, spread evenly; None: on
+        all.
+    weights
+        Where to write the weights (see :meth:`Factorisation.weights_shape`), for example a memory
+        map.
+    order
+        The sample that each row belongs to, (n_samples,), where samples are shuffled: the groups
+        that are held out together stay those of the rows. None: as they are.
+    """
+
+    values: npt.NDArray[np.floating[Any]]
+    alphas: Sequence[float]
+    per_target: bool = False
+    n_choosing: int | None = 2048
+    weights: npt.NDArray[np.float32] | None = None
+    order: IndexArray | None = None
 
 
 class Factorisation:
@@ -68,7 +101,9 @@ class Factorisation:
     ) -> None:
         if X.ndim != 2 or len(X) < LEAST_ROWS or not X.size or not by_rows(X, _are_finite).all():
             raise DataError(BAD_PREDICTORS.format(least=LEAST_ROWS, found=f'{X.dtype} {X.shape}'))
-        self._known = Predictors(X, make_folds(len(X), groups, n_folds), device)
+        self._X, self._device = X, device
+        self._folds = make_folds(len(X), groups, n_folds)
+        self._known = Predictors(X, self._folds, device)
 
     @property
     def n_samples(self) -> int:
@@ -108,31 +143,105 @@ class Factorisation:
         DataError
             For targets of another number of samples, or that are not finite.
         """
-        n_targets = _check_targets(Y, self.n_samples)
-        choices = _checked_alphas(alphas)
-        if weights is None:
-            weights = np.empty(self.weights_shape(n_targets), dtype=np.float32)
-        elif weights.shape != self.weights_shape(n_targets):
-            expected = self.weights_shape(n_targets)
-            raise DataError(BAD_WEIGHTS.format(expected=expected, found=weights.shape))
-        system = self._known.factorise(choices)
-        tried: dict[float, float] = {}
-        one = choices[0]
-        if len(choices) > 1 and not per_target:
-            tried = self._try(system, Y, choices, n_choosing, block)
-            one = min(tried, key=lambda alpha: tried[alpha])
-        found = {name: np.empty(n_targets, np.float32) for name in _COLUMNS}
-        for columns, values in _blocks(Y, block):
-            targets, mean = self._known.take(values)
-            found['intercept'][columns] = to_numpy(mean)
-            for chosen, some in self._chosen(system, targets, choices if per_target else [one]):
-                known = np.arange(columns.start, columns.stop)[some]
-                weights[:, known] = self._fit(system, targets[:, some], chosen, known, found)
-        return self._result(weights, found, tried)
+        given = Targets(Y, alphas, per_target, n_choosing, weights)
+        return self.fit_all([given], block=block)[0]
+
+    def fit_all(self, wanted: Sequence[Targets], *, block: int = 4096) -> list[WideRegression]:
+        """Fit several sets of targets.
+
+        Each penalty of many samples costs an inversion, which serves all of the sets: shuffled
+        samples have the same kernel in another order.
+
+        Parameters
+        ----------
+        wanted
+            The sets.
+        block
+            Columns at once.
+
+        Raises
+        ------
+        DataError
+            For targets of another number of samples, or that are not finite.
+        """
+        checked = [self._checked(one) for one in wanted]
+        if self._known.is_large:
+            return self._fit_large(checked, block)
+        found: dict[int, WideRegression] = {}
+        orders = {id(one.order): one.order for one in checked}
+        for key, order in orders.items():
+            machine = self if order is None else self._reordered(order)
+            mine = [number for number, one in enumerate(checked) if id(one.order) == key]
+            found |= {number: machine._fit(checked[number], block) for number in mine}
+        return [found[number] for number in range(len(checked))]
 
     def weights_shape(self, n_targets: int) -> tuple[int, int]:
         """Return the shape of the weights: dual where samples are fewer than predictors."""
         return min(self._known.centred.shape), n_targets
+
+    def _checked(self, given: Targets) -> Targets:
+        """Return targets with penalties and room for weights, all checked."""
+        expected = self.weights_shape(_check_targets(given.values, self.n_samples))
+        weights = given.weights
+        if weights is None:
+            weights = np.empty(expected, dtype=np.float32)
+        elif weights.shape != expected:
+            raise DataError(BAD_WEIGHTS.format(expected=expected, found=weights.shape))
+        return replace(given, alphas=_checked_alphas(given.alphas), weights=weights)
+
+    def _reordered(self, order: IndexArray) -> Factorisation:
+        """Return the factorisation of the samples in another order, with the same folds."""
+        self._known.release()  # two at once would be too large
+        other = copy.copy(self)
+        other._known = Predictors(rows_of(self._X, order, self._X), self._folds, self._device)
+        return other
+
+    def _fit(self, given: Targets, block: int) -> WideRegression:
+        """Fit targets, block by block, once penalties are chosen."""
+        system = self._known.factorise(given.alphas)
+        alphas, tried = given.alphas, dict[float, float]()
+        if len(alphas) > 1 and not given.per_target:
+            tried = self._try(system, given, alphas, block)
+            alphas = [min(tried, key=lambda alpha: tried[alpha])]
+        fit = _Fit(given, system)
+        fit.tried = tried
+        for columns, values in _blocks(given.values, block):
+            targets, mean = self._known.take(values)
+            for alpha, some in self._chosen(system, targets, alphas):
+                known = np.arange(columns.start, columns.stop)[some]
+                self._keep(fit, known, alpha, targets[:, some], mean[some])
+        return self._result(fit)
+
+    def _fit_large(self, wanted: Sequence[Targets], block: int) -> list[WideRegression]:
+        """Fit all targets at one penalty after another, and keep the best of each."""
+        fits = []
+        for given in wanted:
+            rows, system = None, self._known.factorise(given.alphas)
+            if given.order is not None:
+                rows, system = self._known.reordered(given.order, self._folds)
+            fits.append(_Fit(given, system, rows))
+        alpha = 0.0
+        for alpha in _each(one.given.alphas for one in fits if one.chooses):
+            for fit in fits:
+                if not fit.chooses or alpha not in fit.given.alphas:
+                    continue
+                if fit.given.per_target:
+                    self._improve(fit, alpha, block)
+                else:
+                    fit.tried |= self._try(fit.system, fit.given, [alpha], block, fit.rows)
+        # what is inverted last comes first
+        for last in sorted(_each([fit.one] for fit in fits if fit.one), key=lambda x: x != alpha):
+            for fit in fits:
+                if fit.one == last:
+                    self._improve(fit, last, block)
+        return [self._result(fit) for fit in fits]
+
+    def _improve(self, fit: _Fit, alpha: float, block: int) -> None:
+        """Fit targets at a penalty; keep it of those that no earlier one was as good for."""
+        for columns, values in _blocks(fit.given.values, block):
+            targets, mean = self._known.take(values, fit.rows)
+            known = np.arange(columns.start, columns.stop)
+            self._keep(fit, known, alpha, targets, mean)
 
     def _chosen(
         self, system: LinearSystem, targets: Array, alphas: Sequence[float]
@@ -145,59 +254,70 @@ class Factorisation:
         for index in np.unique(best):
             yield alphas[index], np.flatnonzero(best == index)
 
-    def _fit(
-        self,
-        system: LinearSystem,
-        targets: Array,
-        alpha: float,
-        columns: npt.NDArray[np.intp],
-        found: Mapping[str, Float32Array],
-    ) -> Float32Array:
-        """Fit centred targets; note what is known of each; return the weights."""
-        seen = system.see(targets)
+    def _keep(
+        self, fit: _Fit, columns: IndexArray, alpha: float, targets: Array, mean: Array
+    ) -> None:
+        """Fit centred targets; keep what is known of those that were not fitted better before."""
+        seen = fit.system.see(targets)
         solved = seen.weights(alpha)
         predicted, errors = targets + 0, []
-        for _, rows, missed in system.missed(alpha, [seen], solved):
+        for _, rows, missed in fit.system.missed(alpha, [seen], solved):
             predicted[rows] -= missed
             errors.append(to_numpy((missed * missed).mean(axis=0)))
+        error = np.sum(errors, axis=0)
+        better = ~(error >= fit.error[columns])
+        if not better.any():
+            return
+        fit.error[columns[better]] = error[better]
         variance = to_numpy((targets * targets).mean(axis=0))
-        explained = 1 - np.mean(errors, axis=0) / np.maximum(variance, 1e-30)
-        found['alphas'][columns] = alpha
-        found['cv_r2'][columns] = np.where(variance > 0, explained, np.nan)
-        mean = predicted.mean(axis=0)
-        predicted -= mean
+        centre = predicted.mean(axis=0)
+        predicted -= centre
         predicted *= predicted
-        found['cv_mean'][columns] = to_numpy(mean) + found['intercept'][columns]
-        found['cv_std'][columns] = np.sqrt(to_numpy(predicted.mean(axis=0)))
-        found['target_std'][columns] = np.sqrt(variance)
-        return self._known.weights(solved)
+        values = {
+            'alphas': np.full(len(columns), alpha),
+            'intercept': to_numpy(mean),
+            'cv_r2': np.where(
+                variance > 0, 1 - error / len(errors) / np.maximum(variance, 1e-30), np.nan
+            ),
+            'cv_mean': to_numpy(centre) + to_numpy(mean),
+            'cv_std': np.sqrt(to_numpy(predicted.mean(axis=0))),
+            'target_std': np.sqrt(variance),
+        }
+        for name, each in values.items():
+            fit.found[name][columns[better]] = each[better]
+        if better.all():
+            fit.weights[:, columns] = self._known.weights(solved)
+        else:
+            fit.weights[:, columns[better]] = self._known.weights(solved[:, better])
 
-    def _result(
-        self, weights: Float32Array, found: Mapping[str, Float32Array], tried: dict[float, float]
-    ) -> WideRegression:
+    def _result(self, fit: _Fit) -> WideRegression:
+        found = fit.found
         ridge = RidgeModel(
             self._known.mean,
-            weights,
+            fit.weights,
             found['intercept'],
             found['alphas'],
             found['cv_r2'],
             self._known.centred if self._known.is_dual else None,
         )
+        # in the order in which they were given, whatever else was fitted
+        tried = {alpha: fit.tried[alpha] for alpha in fit.given.alphas if alpha in fit.tried}
         return WideRegression(ridge, found['cv_mean'], found['cv_std'], found['target_std'], tried)
 
     def _try(
         self,
         system: LinearSystem,
-        Y: npt.NDArray[np.floating[Any]],
+        given: Targets,
         alphas: Sequence[float],
-        n_columns: int | None,
         block: int,
+        rows: IndexArray | None = None,
     ) -> dict[float, float]:
         """Return the mean error of each penalty over some columns, in units of variance."""
-        step = max(1, Y.shape[1] // n_columns) if n_columns is not None else 1
+        n_columns, n_targets = given.n_choosing, given.values.shape[1]
+        step = max(1, n_targets // n_columns) if n_columns is not None else 1
         sums, n = np.zeros(len(alphas)), 0
-        for _, values in _blocks(Y, block * step, step):
-            targets, _ = self._known.take(values)
+        for _, values in _blocks(given.values, block * step, step):
+            targets, _ = self._known.take(values, rows)
             variance = to_numpy((targets * targets).mean(axis=0))
             varies = variance > 0
             errors = errors_of_penalties(system, [system.see(targets)], alphas)[0]
@@ -206,11 +326,54 @@ class Factorisation:
         return dict(zip(alphas, (sums / max(n, 1)).tolist(), strict=True))
 
 
+_COLUMNS = ('alphas', 'intercept', 'cv_r2', 'cv_mean', 'cv_std', 'target_std')
+
+
+class _Fit:
+    """A regression under way: the best that was found for each target so far.
+
+    Parameters
+    ----------
+    given
+        The targets.
+    system
+        The predictors, with the folds of these targets.
+    rows
+        The order of the targets, if it is not that of the predictors.
+    """
+
+    def __init__(
+        self, given: Targets, system: LinearSystem, rows: IndexArray | None = None
+    ) -> None:
+        assert given.weights is not None, 'room is made for weights'
+        self.given, self.system, self.rows = given, system, rows
+        self.weights, self.tried = given.weights, dict[float, float]()
+        n_targets = given.values.shape[1]
+        self.found = {name: np.empty(n_targets, dtype=np.float32) for name in _COLUMNS}
+        self.error = np.full(n_targets, np.nan, dtype=np.float32)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there are penalties to choose from."""
+        return len(self.given.alphas) > 1
+
+    @property
+    def one(self) -> float | None:
+        """The penalty of all targets, if they have one."""
+        if not self.chooses:
+            return self.given.alphas[0]
+        if self.given.per_target:
+            return None
+        return min(self.tried, key=lambda alpha: self.tried[alpha])
+
+
+def _each(choices: Iterable[Sequence[float]]) -> list[float]:
+    """Return all penalties, each once."""
+    return list(dict.fromkeys(alpha for alphas in choices for alpha in alphas))
+
+
 def _are_finite(rows: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(rows).all(axis=1))
-
-
-_COLUMNS = ('alphas', 'intercept', 'cv_r2', 'cv_mean', 'cv_std', 'target_std')
 
 
 def _blocks(

@@ -12,6 +12,7 @@ it is cut off where the penalty is small (1e-4 of the kernel and less).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,7 @@ from scipy.linalg import blas, cho_factor, cho_solve, lapack
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 Folds = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
+Rows = slice | IndexArray
 
 LARGE = 2**13
 """Samples and predictors from which one kernel is all that is held."""
@@ -123,11 +125,23 @@ class LargeSystem:
     """
 
     def __init__(
-        self, X: npt.NDArray[np.float32], order: IndexArray, folds: Sequence[slice]
+        self, X: npt.NDArray[np.float32], order: IndexArray, folds: Sequence[Rows]
     ) -> None:
         self.folds = folds
         self._kernel = _Kernel(X, order)
         self._known: tuple[_LargeSeen, float, FloatArray] | None = None
+
+    def with_folds(self, folds: Sequence[Rows]) -> LargeSystem:
+        """Return the same system with other folds: both share the kernel and what is inverted.
+
+        Parameters
+        ----------
+        folds
+            The rows of each, ascending.
+        """
+        other = copy.copy(self)
+        other.folds, other._known = folds, None
+        return other
 
     def see(self, targets: npt.NDArray[np.float32]) -> _LargeSeen:
         """Take centred targets, (n_samples, n_targets), in the order of the folds."""
@@ -138,7 +152,7 @@ class LargeSystem:
         penalty: float,
         seen: Sequence[_LargeSeen],
         weights: Float32Array | None = None,
-    ) -> Iterator[tuple[int, slice, Float32Array]]:
+    ) -> Iterator[tuple[int, Rows, Float32Array]]:
         """Give what fits without a fold miss on it, of each of the seen.
 
         Parameters
@@ -228,12 +242,13 @@ class _Kernel:
         dual -= self._constant * targets.sum(axis=0)
         return dual
 
-    def factor(self, rows: slice) -> tuple[FloatArray, bool]:
-        """Return the factor of what the inverse is among some rows.
+    def factor(self, rows: Rows) -> tuple[FloatArray, bool]:
+        """Return the factor of what the inverse is among some rows, ascending.
 
         What a fit without these rows misses on them is its solution for their dual weights.
         """
-        block = np.asfortranarray(self._values[rows, rows]) - self._constant
+        square = (rows, rows) if isinstance(rows, slice) else np.ix_(rows, rows)
+        block = np.asfortranarray(self._values[square]) - self._constant
         factor: tuple[FloatArray, bool] = cho_factor(
             block, lower=True, overwrite_a=True, check_finite=False
         )

@@ -36,8 +36,8 @@ import numpy.typing as npt
 
 from bids_neurodecode.algebra import Algebra, Array, Device, algebra_of, to_numpy
 from bids_neurodecode.mapped import blocks, room, rows_of
-from bids_neurodecode.models.large import Folds, LargeSystem, is_large
-from bids_neurodecode.typing import Float32Array, FloatArray
+from bids_neurodecode.models.large import Folds, LargeSystem, Rows, is_large
+from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 Columns = slice | npt.NDArray[np.intp]
 Penalty = float | npt.NDArray[np.float64]
@@ -165,14 +165,16 @@ class Seen(Protocol):
 class LinearSystem(Protocol):
     """Predictors, factorised; rows of targets are in the order of their folds."""
 
-    folds: Sequence[slice]
+    @property
+    def folds(self) -> Sequence[Rows]:
+        """The rows of each."""
 
     def see(self, targets: Array) -> Seen:
         """Take centred targets, (n_samples, n_targets) on the device."""
 
     def missed(
         self, penalty: float, seen: Sequence[Any], weights: Array | None = None
-    ) -> Iterator[tuple[int, slice, Array]]:
+    ) -> Iterator[tuple[int, Rows, Array]]:
         """Give what fits without a fold miss on it: of each of the seen, and each fold.
 
         Parameters
@@ -186,7 +188,7 @@ class LinearSystem(Protocol):
 
         Yields
         ------
-        int, slice, array
+        int, slice or numpy.ndarray, array
             Which of the seen, the rows of the fold, and (n_rows, n_targets).
         """
 
@@ -380,8 +382,7 @@ class Predictors:
         edges = np.cumsum([0, *(len(held) for _, held in folds)])
         self.folds = [slice(int(a), int(b)) for a, b in pairwise(edges)]
         self._known: tuple[tuple[float, ...], LinearSystem] | None = None
-
-        self._is_large = device == 'cpu' and is_large(len(X), X.shape[1], 1)
+        self.is_large = device == 'cpu' and is_large(len(X), X.shape[1], 1)
 
     @property
     def is_dual(self) -> bool:
@@ -392,22 +393,59 @@ class Predictors:
     def factorise(self, penalties: Sequence[float]) -> LinearSystem:
         """Return the system that serves some penalties; the last one is kept."""
         key = tuple(float(penalty) for penalty in penalties)
-        one = self._known is not None and len(self._known[0]) == 1 and not self._is_large
+        one = self._known is not None and len(self._known[0]) == 1 and not self.is_large
         if self._known is None or (self._known[0] != key and one):
-            self._known = None  # two at once would be too large
+            self.release()  # two at once would be too large
             self._known = key, self._system(key)
         return self._known[1]
 
-    def take(self, targets: npt.NDArray[np.floating[Any]]) -> tuple[Array, Array]:
-        """Take targets (n_samples, n_targets): centred, in the order of folds, and their mean."""
-        values = self.algebra.single(targets[self.order])
+    def release(self) -> None:
+        """Give back what :meth:`factorise` keeps."""
+        self._known = None
+
+    def reordered(self, order: IndexArray, folds: Folds) -> tuple[IndexArray, LargeSystem]:
+        """Return the system of many samples for targets that belong to them in another order.
+
+        Parameters
+        ----------
+        order
+            The sample that each row of the targets belongs to, (n_samples,).
+        folds
+            Of the targets.
+
+        Returns
+        -------
+        numpy.ndarray
+            The rows of the targets in the order of the system, for :meth:`take`.
+        LargeSystem
+            It shares the kernel with that of :meth:`factorise`.
+        """
+        system = self.factorise(())
+        assert isinstance(system, LargeSystem), 'few samples have a system an order'
+        place = np.argsort(self.order)
+        held_out = [np.sort(place[order[held]]) for _, held in folds]
+        return np.argsort(order)[self.order], system.with_folds(held_out)
+
+    def take(
+        self, targets: npt.NDArray[np.floating[Any]], rows: IndexArray | None = None
+    ) -> tuple[Array, Array]:
+        """Take targets (n_samples, n_targets): centred, in the order of folds, and their mean.
+
+        Parameters
+        ----------
+        targets
+            Shape (n_samples, n_targets).
+        rows
+            Another order, as :meth:`reordered` returns it.
+        """
+        values = self.algebra.single(targets[self.order if rows is None else rows])
         mean = values.mean(axis=0)
         return values - mean, mean
 
     def weights(self, weights: Array) -> Float32Array:
         """Return weights of the device as NumPy's, dual ones in the order of the samples."""
         values = to_numpy(weights)
-        if not (self.is_dual or self._is_large):
+        if not (self.is_dual or self.is_large):
             return values
         back = np.empty_like(values)
         back[self.order] = values
@@ -415,7 +453,7 @@ class Predictors:
 
     def _system(self, penalties: Sequence[float]) -> LinearSystem:
         algebra, folds = self.algebra, self.folds
-        if self._is_large:
+        if self.is_large:
             return LargeSystem(self.centred, self.order, folds)
         X = algebra.single(rows_of(self.centred, self.order, self.centred))
         if self.is_dual:

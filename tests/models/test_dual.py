@@ -1,15 +1,18 @@
 """One factorisation for all targets: against scikit-learn, fold by fold."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
 
 from bids_neurodecode.errors import ArgumentsError, DataError
 from bids_neurodecode.models import large
-from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
+from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation, Targets
 from bids_neurodecode.models.wide import WideRegression
 
 ALPHAS = (1.0, 30.0, 1000.0)
@@ -216,3 +219,83 @@ def test_one_kernel_is_all_that_is_held(monkeypatch):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.6 * 8 * 1000**2
+
+
+@st.composite
+def sets_of_targets(draw):
+    """Predictors, folds, and sets of targets in any order of samples."""
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    shape = draw(st.sampled_from([(30, 45), (45, 30), (30, 31)]))
+    X, Y, new = make_data(*shape, noise=draw(st.sampled_from([0.2, 2.0])), seed=rng)
+    Y[:, 3] = 1.5
+    groups = rng.permutation(shape[0]) // 3
+    order = rng.permutation(shape[0])
+    wanted, first = [], 0
+    for _ in range(draw(st.integers(2, 4))):
+        last = draw(st.integers(first + 1, min(first + 6, Y.shape[1])))
+        wanted.append(
+            Targets(
+                Y[:, first:last],
+                draw(st.permutations(ALPHAS)) if draw(st.booleans()) else [30.0],
+                per_target=draw(st.booleans()),
+                n_choosing=draw(st.sampled_from([None, 2])),
+                order=order if draw(st.booleans()) else None,
+            )
+        )
+        first = last
+    return X, new, groups, wanted
+
+
+@settings(max_examples=40, deadline=None)
+@given(sets_of_targets(), st.booleans())
+def test_sets_of_targets_together_are_what_they_are_alone(sets, is_large):
+    """Whatever shares a factorisation, and in which order: penalties, scores, predictions."""
+    X, new, groups, wanted = sets
+    alone = [
+        Factorisation(X if one.order is None else X[one.order], groups=groups, n_folds=4).fit(
+            one.values,
+            alphas=one.alphas,
+            per_target=one.per_target,
+            n_choosing=one.n_choosing,
+        )
+        for one in wanted
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        if is_large:
+            patch.setattr(large, 'LARGE', 10)
+            patch.setattr(large, 'AT_ONCE', 7)
+        together = Factorisation(X, groups=groups, n_folds=4).fit_all(wanted, block=4)
+    for one, expected in zip(together, alone, strict=True):
+        # all penalties are as good for a target that does not vary
+        varies = np.isfinite(expected.ridge.cv_r2)
+        np.testing.assert_array_equal(one.ridge.alphas[varies], expected.ridge.alphas[varies])
+        np.testing.assert_allclose(one.ridge.cv_r2, expected.ridge.cv_r2, atol=1e-5)
+        assert [*one.tried] == [*expected.tried]
+        np.testing.assert_allclose([*one.tried.values()], [*expected.tried.values()], rtol=1e-5)
+        for renorm in ('inductive', 'none'):
+            found = expected.predict(new, renorm)
+            atol = 1e-5 * max(1.0, np.abs(found).max())
+            np.testing.assert_allclose(one.predict(new, renorm), found, atol=atol)
+
+
+def test_each_penalty_is_inverted_once_for_all_targets(monkeypatch):
+    """And once more where one serves all columns of many, but not if it was the last."""
+    X, Y, _ = make_data()
+    inverted = []
+    real = large._invert
+
+    def spy(kernel, diagonal, shift, penalty):
+        inverted.append(penalty)
+        real(kernel, diagonal, shift, penalty)
+
+    monkeypatch.setattr(large, 'LARGE', 10)
+    monkeypatch.setattr(large, '_invert', spy)
+    order = np.random.default_rng(0).permutation(len(X))
+    each = [Targets(Y[:, :9], ALPHAS, per_target=True), Targets(Y[:, 9:], ALPHAS, per_target=True)]
+    mixed = [replace(one, order=order) for one in each]
+    Factorisation(X).fit_all([*each, *mixed], block=4)
+    assert inverted == [*ALPHAS]
+    inverted.clear()
+    noise = np.random.default_rng(1).normal(size=Y.shape).astype(np.float32)
+    Factorisation(X).fit_all([*each, Targets(noise, ALPHAS), Targets(Y, [30.0])])
+    assert inverted == [*ALPHAS, 30.0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,11 @@ from bids_neurodecode.systems.reconstruction.generation.generators import (
     TrainingPictures,
 )
 from bids_neurodecode.systems.reconstruction.generation.model import GenerationModel
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, IndexArray
 
 if TYPE_CHECKING:
+    from bids_neurodecode.models.dual import Factorisation, Targets
+    from bids_neurodecode.models.latent_models import LatentModel
     from bids_neurodecode.models.latent_training import LatentSettings
     from bids_neurodecode.models.wide import WideRegression
     from bids_neurodecode.systems.reconstruction.generation.data import Inputs
@@ -43,6 +46,7 @@ HELD_OUT_AMONG_EXTRA = (
 
 _PER_TARGET_UP_TO = 20_000  # columns that may have a penalty each
 _ENCODED = 512  # images at once
+_LATENTS = 'vdvae'  # as the published penalties call them
 
 NO_PICTURES = 'Synthetic responses need images without responses; there are none.'
 
@@ -188,11 +192,6 @@ class Rows:
     conditions: Mapping[str, npt.NDArray[Any]]
     library: tuple[str, ...]
 
-    def shuffled(self, rng: np.random.Generator) -> Rows:
-        """Return the samples with responses that no longer belong to their images."""
-        order = rng.permutation(len(self.values))
-        return replace(self, values=rows_of(self.values, order, self.values))
-
 
 def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.Generator) -> Rows:
     """Make the training set of the regressions.
@@ -236,18 +235,28 @@ def training_rows(train: Samples, stage: Stage, config: Config, rng: np.random.G
     return _with_synthetic(rows, train, stage, config, rng)
 
 
-def fit_model(
-    rows: Rows,
-    stage: Stage,
-    config: Config,
-    settings: LatentSettings,
-    *,
-    rng: np.random.Generator,
-    regions: Sequence[npt.ArrayLike] | None = None,
-    device: str = 'cpu',
-    checkpoint_dir: Path | None = None,
-) -> GenerationModel:
-    """Fit the regressions of latents and conditions; one factorisation serves all of ridge.
+@dataclass(frozen=True, eq=False)
+class Models:
+    """A fitted model, and those that it is compared with.
+
+    Parameters
+    ----------
+    own
+        As the settings ask.
+    shuffled
+        Fitted to responses that no longer belong to their images.
+    ridge
+        With latents by ridge regression, where the settings ask for a network.
+    """
+
+    own: GenerationModel
+    shuffled: GenerationModel
+    ridge: GenerationModel | None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """What is fitted to responses: latents and conditions.
 
     Parameters
     ----------
@@ -259,8 +268,6 @@ def fit_model(
         Settings of ``ridge`` and ``reconstruction``.
     settings
         Of the regression of latents.
-    rng
-        Of folds and networks.
     regions
         Voxels of each region, for regressors with regions.
     device
@@ -268,43 +275,132 @@ def fit_model(
     checkpoint_dir
         Where trainings go on from; None: nothing is kept.
     """
-    from bids_neurodecode.models.dual import PAPER_ALPHAS, Factorisation
-    from bids_neurodecode.models.latent_models import RidgeLatents
-    from bids_neurodecode.models.latent_training import fit_latents
 
-    voxels = Standardizer.fit(rows.values)
-    X = voxels.apply(rows.values)
-    where: Literal['cpu', 'cuda'] = 'cuda' if device == 'cuda' else 'cpu'
-    known = Factorisation(X, groups=rows.groups, n_folds=config.ridge.n_folds, device=where)
-    paper = config.reconstruction.ridge_alphas == 'paper'
-    # few images: the solution should not depend on the axes of what is decoded
-    saturated = stage.space.n_components >= len(stage.stimuli) - 1
+    rows: Rows
+    stage: Stage
+    config: Config
+    settings: LatentSettings
+    regions: Sequence[npt.ArrayLike] | None = None
+    device: str = 'cpu'
+    checkpoint_dir: Path | None = None
 
-    def ridge(name: str, targets: npt.NDArray[Any]) -> WideRegression:
-        wide = targets.shape[1] > _PER_TARGET_UP_TO
-        published = paper and name in PAPER_ALPHAS
-        alone = saturated and targets.shape[1] >= len(stage.stimuli) - 1
-        return known.fit(
-            targets,
-            alphas=(PAPER_ALPHAS[name],) if published else config.ridge.alphas,
-            per_target=config.ridge.per_target and not (wide or alone),
+    @cached_property
+    def voxels(self) -> Standardizer:
+        """Mean and deviation of the responses."""
+        return Standardizer.fit(self.rows.values)
+
+    @cached_property
+    def responses(self) -> Float32Array:
+        """Standardised responses, (n, n_voxels)."""
+        return self.voxels.apply(self.rows.values)
+
+    def model(self, rng: np.random.Generator) -> GenerationModel:
+        """Fit the model.
+
+        Parameters
+        ----------
+        rng
+            Of networks.
+        """
+        own = self._network(rng)
+        (found,) = self._regressions([(None, own is None)])
+        return self._model(found, own)
+
+    def models(self, rng: np.random.Generator) -> Models:
+        """Fit the model and what it is compared with; one factorisation serves all of ridge.
+
+        Parameters
+        ----------
+        rng
+            Of networks, and of the order of shuffled samples.
+        """
+        own = self._network(rng)
+        order = rng.permutation(len(self.rows.values))
+        mixed = self._network(rng, order)
+        plain, shuffled = self._regressions([(None, True), (order, mixed is None)])
+        ridge = None if own is None else self._model(plain)
+        return Models(self._model(plain, own), self._model(shuffled, mixed), ridge)
+
+    def _network(
+        self, rng: np.random.Generator, order: IndexArray | None = None
+    ) -> LatentModel | None:
+        """Fit a network of latents; None where ridge regression fits them."""
+        from bids_neurodecode.models.latent_training import fit_latents
+
+        settings, rows, X = self.settings, self.rows, self.responses
+        if settings.regressor == 'ridge':
+            return None
+        X = X if order is None else rows_of(X, order, X)
+        return fit_latents(
+            X, rows.latents, settings, names=rows.names, rng=rng, regions=self.regions,
+            checkpoint_dir=_folder(self.checkpoint_dir, settings, X, rows),
+        )  # fmt: skip
+
+    def _regressions(
+        self, wanted: Sequence[tuple[IndexArray | None, bool]]
+    ) -> list[dict[str, WideRegression]]:
+        """Fit ridge regressions of conditions and latents, for each order of the samples."""
+        from bids_neurodecode.models.dual import Factorisation
+
+        rows = self.rows
+        known = Factorisation(
+            self.responses,
+            groups=rows.groups,
+            n_folds=self.config.ridge.n_folds,
+            device='cuda' if self.device == 'cuda' else 'cpu',
+        )
+        values = {k: v.reshape(len(v), -1) for k, v in rows.conditions.items()}
+        keys, targets = [], []
+        for number, (order, latents) in enumerate(wanted):
+            for name, each in ({_LATENTS: rows.latents, **values} if latents else values).items():
+                keys.append((number, name))
+                targets.append(self._targets(name, each, known, order))
+        found: list[dict[str, WideRegression]] = [{} for _ in wanted]
+        for (number, name), regression in zip(keys, known.fit_all(targets), strict=True):
+            found[number][name] = regression
+        return found
+
+    def _targets(
+        self,
+        name: str,
+        values: npt.NDArray[Any],
+        known: Factorisation,
+        order: IndexArray | None,
+    ) -> Targets:
+        """Return targets with the penalties that the settings ask for, and room for weights."""
+        from bids_neurodecode.models.dual import PAPER_ALPHAS, Targets
+
+        stage, ridge = self.stage, self.config.ridge
+        n_targets = values.shape[1]
+        published = self.config.reconstruction.ridge_alphas == 'paper' and name in PAPER_ALPHAS
+        # few images: the solution should not depend on the axes of what is decoded
+        n_spanned = len(stage.stimuli) - 1
+        alone = stage.space.n_components >= n_spanned and n_targets >= n_spanned
+        return Targets(
+            values,
+            (PAPER_ALPHAS[name],) if published else ridge.alphas,
+            ridge.per_target and not (n_targets > _PER_TARGET_UP_TO or alone),
             # few responses are held in memory, and weights of many targets not for that reason
-            weights=room(stage.inputs.pictures.values, known.weights_shape(targets.shape[1])),
+            weights=room(stage.inputs.pictures.values, known.weights_shape(n_targets)),
+            order=order,
         )
 
-    latents = (
-        RidgeLatents(ridge('vdvae', rows.latents), settings.renorm)
-        if settings.regressor == 'ridge'
-        else fit_latents(
-            X, rows.latents, settings, names=rows.names, rng=rng, regions=regions,
-            checkpoint_dir=_folder(checkpoint_dir, settings, X, rows),
+    def _model(
+        self, found: Mapping[str, WideRegression], latents: LatentModel | None = None
+    ) -> GenerationModel:
+        """Return the model of regressions, and of a network of latents if there is one."""
+        from bids_neurodecode.models.latent_models import RidgeLatents
+
+        renorm, conditions = self.settings.renorm, self.rows.conditions
+        return GenerationModel(
+            self.voxels,
+            latents or RidgeLatents(found[_LATENTS], renorm),
+            {name: found[name] for name in conditions},
+            {name: tuple(values.shape[1:]) for name, values in conditions.items()},
+            renorm,
+            self.stage.fitted,
+            self.rows.library,
         )
-    )  # fmt: skip
-    conditions = {k: ridge(k, v.reshape(len(v), -1)) for k, v in rows.conditions.items()}
-    shapes = {k: tuple(v.shape[1:]) for k, v in rows.conditions.items()}
-    return GenerationModel(
-        voxels, latents, conditions, shapes, settings.renorm, stage.fitted, rows.library
-    )
 
 
 def encoded(fitted: FittedGenerator, pictures: npt.NDArray[np.uint8]) -> Float32Array:

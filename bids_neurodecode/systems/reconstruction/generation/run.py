@@ -13,7 +13,7 @@ and one refiner.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,11 @@ from bids_neurodecode.systems.outcomes import MEAN_IMAGE
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE
 from bids_neurodecode.systems.reconstruction.generation.data import Applied, Generation, Inputs
 from bids_neurodecode.systems.reconstruction.generation.fit import (
+    Fitting,
     Rows,
     Stage,
     check_extra,
     encoded,
-    fit_model,
     training_rows,
 )
 from bids_neurodecode.systems.reconstruction.generation.generators import Generator, Progress
@@ -214,12 +214,9 @@ class _Work:
         stage = self._stage(number, train, test)
         rng = self._rngs[number]
         rows = training_rows(train, stage, self.config, rng)
-        model = self._fit(rows, stage, keep, rng, number)
-        shuffled = self._fit(rows.shuffled(rng), stage, keep, rng)
-        ridge = None
-        if self.told.regressor != 'ridge':
-            plain = replace(self.settings, regressor='ridge')
-            ridge = self._fit(rows, stage, keep, rng, settings=plain)
+        models = self._fitting(rows, stage, keep).models(rng)
+        model = models.own
+        self._learned(number, model)
         repeats = bool(test.table['stimulus'].duplicated().any())
         for average in (True, False) if repeats else (False,):
             given = tested(
@@ -234,9 +231,9 @@ class _Work:
             initial, final = self._reconstruct(self.told.regressor, given, model, stage)
             if given.is_main:
                 self._baselines(given, model, stage)
-                self._reconstruct(SHUFFLED, given, shuffled, stage)
-                if ridge is not None:
-                    self._reconstruct(RIDGE, given, ridge, stage)
+                self._reconstruct(SHUFFLED, given, models.shuffled, stage)
+                if models.ridge is not None:
+                    self._reconstruct(RIDGE, given, models.ridge, stage)
             if repeats and not average:
                 self.record.note_brain(given, train, final, model, stage)
             self.record.remember(given, model, stage, initial, final)
@@ -249,7 +246,8 @@ class _Work:
         )
         rng = self._rngs[-1]
         rows = training_rows(samples, stage, self.config, rng)
-        model = self._fit(rows, stage, keep, rng, -1)
+        model = self._fitting(rows, stage, keep).model(rng)
+        self._learned(-1, model)
         self._tell(_UNITS * len(self.split) + _FINAL_UNITS // 3)
         return model
 
@@ -304,28 +302,19 @@ class _Work:
             self.learned += [{'fold': number, **row} for row in stage.fitted.curves()]
         return self.stages[names]
 
-    def _fit(
-        self,
-        rows: Rows,
-        stage: Stage,
-        keep: BoolArray,
-        rng: np.random.Generator,
-        number: int | None = None,
-        settings: LatentSettings | None = None,
-    ) -> GenerationModel:
-        model = fit_model(
+    def _fitting(self, rows: Rows, stage: Stage, keep: BoolArray) -> Fitting:
+        return Fitting(
             rows,
             stage,
             self.config,
-            settings or self.settings,
-            rng=rng,
+            self.settings,
             regions=self._regions(keep),
             device=self.device,
             checkpoint_dir=self.checkpoint_dir,
         )
-        if number is not None:
-            self.learned += [{'fold': number, **row} for row in model.latents.curves()]
-        return model
+
+    def _learned(self, number: int, model: GenerationModel) -> None:
+        self.learned += [{'fold': number, **row} for row in model.latents.curves()]
 
     def _regions(self, keep: BoolArray) -> list[npt.NDArray[np.intp]] | None:
         if not self.told.regressor.startswith('regions'):
