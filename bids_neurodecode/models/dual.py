@@ -1,8 +1,10 @@
 """Ridge regression of very many targets: one factorisation serves all of them.
 
 Penalties and folds cost small solves (:mod:`bids_neurodecode.models.ridge_solver`), and the
-cross-validated predictions that re-standardisation needs come with the weights. Targets are read
-and weights written in blocks of columns: both may be memory maps.
+cross-validated predictions that re-standardisation needs come with the weights. Where samples and
+predictors are so many that each penalty costs an inversion (:mod:`bids_neurodecode.models.large`),
+several sets of targets are fitted together (:meth:`Factorisation.fit_all`). Targets are read and
+weights written in blocks of columns: both may be memory maps.
 """
 
 from __future__ import annotations
