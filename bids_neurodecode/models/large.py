@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,8 @@ def fit_penalties(
     folds: Folds,
     *,
     per_target: bool,
-) -> tuple[Float32Array, IndexArray, FloatArray]:
+    orders: Sequence[IndexArray | None] = (None,),
+) -> list[Best]:
     """Fit one penalty after another and keep the best of each target.
 
     Parameters
@@ -72,41 +72,85 @@ def fit_penalties(
     alphas
         To choose from.
     folds
-        (training rows, held-out rows): each sample is held out once.
+        (training rows, held-out rows) of the targets: each is held out once.
     per_target
         One penalty a target, or one for all.
+    orders
+        For each fit the sample that each row of the targets belongs to, (n_samples,); None: as
+        they are. All take the same inverses.
+    """
+    samples = np.concatenate([held for _, held in folds])
+    kernel = _Kernel(X, samples)
+    fits = []
+    for order in orders:
+        rows, held_out = reordered(samples, order, folds)
+        targets = np.asarray(Y, dtype=np.float64, order='F')[rows]
+        best = Best(
+            np.zeros((X.shape[1], Y.shape[1]), dtype=np.float32),
+            np.zeros(Y.shape[1], dtype=np.intp),
+            np.full(Y.shape[1], np.inf),
+        )
+        fits.append((targets - targets.mean(axis=0), held_out, best))
+    for number, alpha in enumerate(alphas):
+        kernel.invert(alpha)
+        for targets, held_out, best in fits:
+            dual = kernel.solve(targets)
+            errors = np.zeros(dual.shape[1])
+            for part in held_out:
+                missed = cho_solve(kernel.factor(part), dual[part])
+                errors += np.square(missed).mean(axis=0) / len(folds)
+            better = errors < best.missed
+            if not per_target:
+                better[:] = errors.mean() < best.missed.mean()
+            if better.any():
+                best.chosen[better], best.missed[better] = number, errors[better]
+                best.weights[:, better] = _primal(X, samples, dual[:, better])
+    return [best for *_, best in fits]
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The best penalty of each target.
+
+    Parameters
+    ----------
+    weights
+        Primal, (n_predictors, n_targets), float32.
+    chosen
+        Number of the penalty, (n_targets,).
+    missed
+        Mean squared error over held-out samples at that penalty, (n_targets,).
+    """
+
+    weights: Float32Array
+    chosen: IndexArray
+    missed: FloatArray
+
+
+def reordered(
+    samples: IndexArray, order: IndexArray | None, folds: Folds
+) -> tuple[IndexArray, list[IndexArray]]:
+    """Bring targets and their folds into the order that samples have in a kernel.
+
+    Parameters
+    ----------
+    samples
+        Of the kernel, in its order.
+    order
+        The sample that each row of the targets belongs to, (n_samples,); None: as they are.
+    folds
+        Of the rows of the targets.
 
     Returns
     -------
-    weights : numpy.ndarray
-        Primal, (n_predictors, n_targets), float32.
-    chosen : numpy.ndarray
-        Number of the penalty, (n_targets,).
-    missed : numpy.ndarray
-        Mean squared error over held-out samples at that penalty, (n_targets,).
+    rows : numpy.ndarray
+        Of the targets, in the order of the kernel.
+    held_out : list of numpy.ndarray
+        Rows of the kernel that each fold holds out, ascending.
     """
-    order = np.concatenate([held for _, held in folds])
-    edges = np.cumsum([0, *(len(held) for _, held in folds)])
-    targets = np.asarray(Y, dtype=np.float64, order='F')[order]
-    targets -= targets.mean(axis=0)
-    kernel = _Kernel(X, order)
-    n_targets = targets.shape[1]
-    weights = np.zeros((X.shape[1], n_targets), dtype=np.float32)
-    chosen, missed = np.zeros(n_targets, dtype=np.intp), np.full(n_targets, np.inf)
-    for number, alpha in enumerate(alphas):
-        kernel.invert(alpha)
-        dual = kernel.solve(targets)
-        errors = np.zeros(n_targets)
-        for start, stop in pairwise(edges):
-            held = cho_solve(kernel.factor(slice(start, stop)), dual[start:stop])
-            errors += np.square(held).mean(axis=0) / len(folds)
-        better = errors < missed
-        if not per_target:
-            better[:] = errors.mean() < missed.mean()
-        if better.any():
-            chosen[better], missed[better] = number, errors[better]
-            weights[:, better] = _primal(X, order, dual[:, better])
-    return weights, chosen, missed
+    order = np.arange(len(samples)) if order is None else order
+    place = np.argsort(samples)
+    return np.argsort(order)[samples], [np.sort(place[order[held]]) for _, held in folds]
 
 
 class LargeSystem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ import numpy.typing as npt
 
 from bids_neurodecode.algebra import Device
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.mapped import blocks
+from bids_neurodecode.mapped import blocks, rows_of
 from bids_neurodecode.models.large import Folds, fit_penalties, is_large
 from bids_neurodecode.models.ridge_solver import Predictors, errors_of_penalties
 from bids_neurodecode.standardizer import Standardizer
-from bids_neurodecode.typing import Float32Array
+from bids_neurodecode.typing import Float32Array, IndexArray
 
 BAD_SHAPES = (
     'Ridge needs predictors (n, p) and targets (n, t) with the same n of at least 2; these are '
@@ -142,7 +143,7 @@ def fit_ridge(
     X, Y = checked_arrays(X, Y, alphas)
     folds = make_folds(len(X), groups, n_folds)
     if device == 'cpu' and is_large(len(X), X.shape[1], Y.shape[1]):
-        return _fit_large(X, Y, alphas, folds, per_target=per_target)
+        return _fit_large(X, Y, alphas, folds, per_target=per_target)[0]
     known = Predictors(X, folds, device)
     system = known.factorise(alphas)
     # one penalty for all targets is chosen by errors in units of their variance
@@ -183,21 +184,67 @@ def fit_ridge(
     )
 
 
+def fit_ridges(
+    X: npt.NDArray[np.floating[Any]],
+    Y: npt.NDArray[np.floating[Any]],
+    orders: Sequence[IndexArray | None],
+    *,
+    alphas: Sequence[float],
+    groups: npt.ArrayLike | None = None,
+    n_folds: int = 5,
+    per_target: bool = True,
+    device: Device = 'cpu',
+) -> list[RidgeModel]:
+    """Fit what :func:`fit_ridge` does to the same samples in several orders.
+
+    Each penalty of many samples and predictors costs an inversion, which serves all orders.
+
+    Parameters
+    ----------
+    X, Y, alphas, groups, n_folds, per_target, device
+        As in :func:`fit_ridge`; groups are those of the targets.
+    orders
+        The sample that each row of the targets belongs to, (n_samples,), of each fit; None: as
+        they are.
+    """
+    X, Y = checked_arrays(X, Y, alphas)
+    if device == 'cpu' and is_large(len(X), X.shape[1], Y.shape[1]):
+        folds = make_folds(len(X), groups, n_folds)
+        return _fit_large(X, Y, alphas, folds, per_target=per_target, orders=orders)
+    fit = partial(
+        fit_ridge,
+        alphas=alphas,
+        groups=groups,
+        n_folds=n_folds,
+        per_target=per_target,
+        device=device,
+    )
+    return [fit(X if order is None else rows_of(X, order, X), Y) for order in orders]
+
+
 def _fit_large(
-    X: Float32Array, Y: Float32Array, alphas: Sequence[float], folds: Folds, *, per_target: bool
-) -> RidgeModel:
+    X: Float32Array,
+    Y: Float32Array,
+    alphas: Sequence[float],
+    folds: Folds,
+    *,
+    per_target: bool,
+    orders: Sequence[IndexArray | None] = (None,),
+) -> list[RidgeModel]:
     """Fit in the memory of one kernel, see :mod:`bids_neurodecode.models.large`."""
     scales = Standardizer.fit(Y)
     scaled = scales.apply(Y)
-    weights, chosen, missed = fit_penalties(X, scaled, alphas, folds, per_target=per_target)
     variance = np.where(np.any(scaled != 0, axis=0), 1.0, np.nan)
-    return RidgeModel(
-        X.mean(axis=0, dtype=np.float64).astype(np.float32),
-        weights * scales.scale.astype(np.float32),
-        scales.mean.astype(np.float32),
-        np.asarray(alphas, dtype=np.float32)[chosen],
-        (1 - missed / variance).astype(np.float32),
-    )
+    return [
+        RidgeModel(
+            X.mean(axis=0, dtype=np.float64).astype(np.float32),
+            best.weights * scales.scale.astype(np.float32),
+            scales.mean.astype(np.float32),
+            np.asarray(alphas, dtype=np.float32)[best.chosen],
+            (1 - best.missed / variance).astype(np.float32),
+        )
+        for best in fit_penalties(X, scaled, alphas, folds, per_target=per_target, orders=orders)
+    ]
 
 
 def make_folds(n_samples: int, groups: npt.ArrayLike | None, n_folds: int) -> Folds:

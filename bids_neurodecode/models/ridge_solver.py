@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.algebra import Algebra, Array, Device, algebra_of, to_numpy
 from bids_neurodecode.mapped import blocks, room, rows_of
-from bids_neurodecode.models.large import Folds, LargeSystem, Rows, is_large
+from bids_neurodecode.models.large import Folds, LargeSystem, Rows, is_large, reordered
 from bids_neurodecode.typing import Float32Array, FloatArray, IndexArray
 
 Columns = slice | npt.NDArray[np.intp]
@@ -422,9 +422,8 @@ class Predictors:
         """
         system = self.factorise(())
         assert isinstance(system, LargeSystem), 'few samples have a system an order'
-        place = np.argsort(self.order)
-        held_out = [np.sort(place[order[held]]) for _, held in folds]
-        return np.argsort(order)[self.order], system.with_folds(held_out)
+        rows, held_out = reordered(self.order, order, folds)
+        return rows, system.with_folds(held_out)
 
     def take(
         self, targets: npt.NDArray[np.floating[Any]], rows: IndexArray | None = None

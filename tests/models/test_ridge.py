@@ -14,7 +14,7 @@ from bids_neurodecode.errors import DataError, ResourceError
 from bids_neurodecode.models import large, ridge_solver
 from bids_neurodecode.models.banded import fit_banded
 from bids_neurodecode.models.dual import Factorisation
-from bids_neurodecode.models.ridge import RidgeModel, fit_ridge, make_folds
+from bids_neurodecode.models.ridge import RidgeModel, fit_ridge, fit_ridges, make_folds
 
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
@@ -312,3 +312,28 @@ def test_gpu_equals_cpu(n, p):
     cpu, gpu = (fit_ridge(X, Y, alphas=ALPHAS, device=device) for device in ('cpu', 'cuda'))
     np.testing.assert_array_equal(cpu.alphas, gpu.alphas)
     np.testing.assert_allclose(cpu.predict(new), gpu.predict(new), rtol=1e-3, atol=1e-2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.sampled_from([(30, 45), (45, 30), (30, 31)]),
+    per_target=st.booleans(),
+    is_large=st.booleans(),
+    seed=st.integers(0, 50),
+)
+def test_shuffled_samples_together_are_what_they_are_alone(shape, per_target, is_large, seed):
+    """Rows of targets keep their folds, whichever sample they are given."""
+    X, Y, new = problem(*shape, seed=seed)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(X))
+    given = {'alphas': ALPHAS, 'groups': rng.permutation(len(X)) // 3, 'per_target': per_target}
+    expected = [fit_ridge(X, Y, **given), fit_ridge(X[order], Y, **given)]
+    with pytest.MonkeyPatch.context() as patch:
+        if is_large:
+            patch.setattr(large, 'LARGE', 10)
+            patch.setattr(large, 'AT_ONCE', 7)
+        found = fit_ridges(X, Y, [None, order], **given)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.alphas, other.alphas)
+        np.testing.assert_allclose(one.cv_r2, other.cv_r2, atol=1e-5)
+        np.testing.assert_allclose(one.predict(new), other.predict(new), rtol=2e-5)

@@ -165,7 +165,7 @@ def test_exchanged_labels_of_copies_stay_together(samples):
 
 def test_penalties_are_chosen_with_copies_on_one_side(samples, features, monkeypatch):
     content = samples.table['content'].to_numpy()
-    decoding = held_out(reconstruction, monkeypatch)
+    decoding = held_out(reconstruction, monkeypatch, 'fit_ridges')
     reconstruction.fit(samples, features, reconstruction.DecoderSettings(ridge=RIDGE))
     ridge = held_out(encoders, monkeypatch)
     banded = held_out(encoders, monkeypatch, 'fit_banded')

@@ -22,7 +22,7 @@ import numpy as np
 
 from bids_neurodecode.config import Config, EvaluationSettings
 from bids_neurodecode.errors import DataError
-from bids_neurodecode.models.ridge import fit_ridge
+from bids_neurodecode.models.ridge import fit_ridges
 from bids_neurodecode.samples import Parts, Samples, Split
 from bids_neurodecode.signals.selection import VoxelSelection
 from bids_neurodecode.standardizer import Standardizer
@@ -39,7 +39,7 @@ from bids_neurodecode.systems.outcomes import MEAN_IMAGE, OWN_MODEL, Outcome, ju
 from bids_neurodecode.systems.pooling import CLOSED_SET, ONE_CANDIDATE, pool
 from bids_neurodecode.systems.refitting import refitted_nulls
 from bids_neurodecode.systems.voxels import Estimates, cut_folds
-from bids_neurodecode.typing import Float32Array, RealArray
+from bids_neurodecode.typing import Float32Array, IndexArray, RealArray
 
 FOLD_COUNT = 'There are {parts} cut folds for a split of {folds}; they must be one to one.'
 
@@ -86,6 +86,26 @@ def fit(
     DataError
         If a stimulus has no features, or there is nothing to hold out for the penalty.
     """
+    return fit_orders(train, features, [None], settings, space=space)[0]
+
+
+def fit_orders(
+    train: Samples,
+    features: PerStimulus,
+    orders: Sequence[IndexArray | None],
+    settings: DecoderSettings | None = None,
+    *,
+    space: FeatureSpace | None = None,
+) -> list[LinearDecoder]:
+    """Fit linear decoders on the same training samples, their responses in several orders.
+
+    Parameters
+    ----------
+    train, features, settings, space
+        As in :func:`fit`.
+    orders
+        The sample whose response each row of the table gets, (n_samples,); None: its own.
+    """
     settings = settings or DecoderSettings()
     names = train.table['stimulus'].astype(str)
     library = tuple(dict.fromkeys(names))
@@ -94,16 +114,17 @@ def fit(
     # where all stimuli are equally far apart the axes are arbitrary, so the penalty must not
     # depend on them
     saturated = space.n_components >= len(library) - 1
-    ridge = fit_ridge(
+    found = fit_ridges(
         voxels.apply(train.values),
         space.transform(features.of(names)),
+        orders,
         alphas=settings.ridge.alphas,
         groups=group_labels(train, len(library), settings.groups),
         n_folds=settings.ridge.n_folds,
         per_target=settings.ridge.per_target and not saturated,
         device=settings.device,
     )
-    return LinearDecoder(voxels, space, ridge, library, settings.measure)
+    return [LinearDecoder(voxels, space, ridge, library, settings.measure) for ridge in found]
 
 
 def predict(decoder: LinearDecoder, responses: RealArray) -> Float32Array:
@@ -165,8 +186,8 @@ def evaluate_folds(
         candidates, is_closed = candidate_stimuli(cut.train.table, cut.test.table)
         if len(candidates) < 2:
             raise DataError(ONE_CANDIDATE.format(fold=number))
-        decoder = fit(cut.train, features, settings)
-        shuffled = fit(baselines.shuffled(cut.train, shuffle_rng), features, settings)
+        order = shuffle_rng.permutation(cut.train.n_samples)
+        decoder, shuffled = fit_orders(cut.train, features, [None, order], settings)
         models = {
             OWN_MODEL: decoder.components,
             'baseline-shuffled': shuffled.components,

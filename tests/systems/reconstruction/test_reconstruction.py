@@ -240,13 +240,13 @@ def test_state_rebuilds_the_decoder():
 
 def test_penalty_is_chosen_on_unseen_stimuli_if_there_are_many(monkeypatch):
     seen = []
-    real = reconstruction.fit_ridge
+    real = reconstruction.fit_ridges
 
     def spy(*arrays, **options):
         seen.append(options)
         return real(*arrays, **options)
 
-    monkeypatch.setattr(reconstruction, 'fit_ridge', spy)
+    monkeypatch.setattr(reconstruction, 'fit_ridges', spy)
     for n_stimuli in (6, 40):
         samples, features, _ = world(n_stimuli=n_stimuli)
         fit(samples, features, SETTINGS)
