@@ -22,6 +22,7 @@ from bids_neurodecode.signals.regions import RELIABLE
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import build_spec
 from bids_neurodecode.systems.steps.records import results_path
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 LABELS = 'space-MNI152NLin2009aSym'
@@ -29,7 +30,7 @@ LABELS = 'space-MNI152NLin2009aSym'
 
 def call(folder: Path, *more: str, out: str = 'out') -> int:
     places = [str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')]
-    return main([*places, '--skip-bids-validation', '--nprocs', '1', '--level', 'betas', *more])
+    return main([*places, '--skip-bids-validation', *HERE, '--level', 'betas', *more])
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +45,7 @@ def estimated(tmp_path_factory):
     return folder
 
 
-def test_cut_into_blocks_the_betas_are_the_same_bytes(estimated):
+def test_cut_into_blocks_the_betas_are_the_same_bytes(estimated, no_page):
     # of images "responses" is another name for betas
     more = ['--config-file', str(estimated / 'd.toml'), '--blocks', '3', '--level', 'responses']
     assert call(estimated, *more, out='cut') == OK
@@ -140,12 +141,11 @@ def test_the_mask_of_reliable_voxels_is_a_region_of_a_later_run(estimated, no_pa
     if way == 'rois':
         quick += f'[atlas]\nregions = ["good"]\n[atlas.rois]\ngood = "{region}"\n'
         given = []
-    settings, plugin = estimated / f'{way}.toml', estimated / 'linear.yml'
+    settings = estimated / f'{way}.toml'
     settings.write_text(quick)
-    plugin.write_text('plugin: Linear\n')
     places = [str(estimated / 'data'), str(estimated / way), 'participant']
-    more = ['-w', str(estimated / 'work'), '--skip-bids-validation', '--nprocs', '1']
-    more += ['--system', 'reconstruction', '--use-plugin', str(plugin)]
+    more = ['-w', str(estimated / 'work'), '--skip-bids-validation', *HERE]
+    more += ['--system', 'reconstruction']
     assert main([*places, *more, '--config-file', str(settings), *given]) == OK
     used = next((estimated / way).rglob('*_label-reliable_desc-all_mask.nii.gz'))
     assert 0 < chosen.sum() < 0.5 * chosen.size
@@ -155,7 +155,7 @@ def test_the_mask_of_reliable_voxels_is_a_region_of_a_later_run(estimated, no_pa
     assert any(line.endswith(said) for line in (*record['warnings'], *record['notes']))
 
 
-def test_conditions_alone_have_betas_too(estimated, tmp_path):
+def test_conditions_alone_have_betas_too(estimated, tmp_path, no_page):
     """The same data without files of images: trial_type names what was shown."""
     import shutil
 

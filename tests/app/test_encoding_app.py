@@ -30,6 +30,7 @@ from bids_neurodecode.systems.encoding.report.section import encoding_section
 from bids_neurodecode.systems.encoding.steps.training import encode
 from bids_neurodecode.systems.steps.records import read_results
 from tests.report.test_sections import plots
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 FAST = """
@@ -56,11 +57,8 @@ def settings(folder: Path, encoding: str = '', n_folds: int = 3, n_permutations:
 
 def call(folder: Path, out: str, *more: str, data: str = 'data', file: str | None = None) -> int:
     places = [str(folder / data), str(folder / out), 'participant', '-w', str(folder / 'work')]
-    common = ['--system', 'encoding', '--skip-bids-validation', '--nprocs', '1']
+    common = ['--system', 'encoding', '--skip-bids-validation', *HERE]
     common += ['--device', 'cpu', '--config-file', file or settings(folder)]
-    # all in this process: it is quicker, and pages can be left out
-    (folder / 'linear.yml').write_text('plugin: Linear\n')
-    common += ['--use-plugin', str(folder / 'linear.yml')]
     return main([*places, *common, *more])
 
 
@@ -294,7 +292,7 @@ def test_new_pictures_get_the_models_own_predictions(trained, without_bold):
     assert 'were not measured' in (out / 'sub-01.html').read_text()
 
 
-def test_a_plain_folder_of_pictures(trained, without_bold):
+def test_a_plain_folder_of_pictures(trained, without_bold, no_page):
     pictures = trained / 'pictures'
     (pictures / 'more').mkdir(parents=True)
     shutil.copy(trained / 'new' / 'stimuli' / 'turned.png', pictures / 'more' / 'a.png')
@@ -488,11 +486,11 @@ def test_a_partition_has_figures(tmp_path):
 
 
 @pytest.mark.real
-def test_haxby_categories_from_predicted_responses(shared, tmp_path):
+def test_haxby_categories_from_predicted_responses(shared, tmp_path, no_page):
     """The category of most blocks is the one whose predicted response is the most similar."""
     data = shared / 'data' / 'haxby2001'
     places = [str(data), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')]
-    assert main([*places, '--system', 'encoding', '--device', 'cpu']) == 0
+    assert main([*places, '--system', 'encoding', '--device', 'cpu', *HERE]) == 0
     table = pd.read_csv(the(tmp_path / 'out', '_desc-ridge_metrics.tsv'), sep='\t')
     top = value(table, 'ridge', 'single-trial', 'identification_top1')
     assert top.protocol == 'leave-one-out-by-run'

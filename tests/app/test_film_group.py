@@ -25,6 +25,7 @@ from bids_neurodecode.systems.movie.steps.group import FROM_EARLIER, NOBODY_ELSE
 from bids_neurodecode.systems.movie.steps.group_brain import DIFFERENT, TOO_FEW, find_people
 from bids_neurodecode.systems.movie.steps.totals import LEFT_OUT, NOBODY, get_total
 from bids_neurodecode.systems.steps.records import find_results, read_results
+from tests.running import HERE
 
 SETTINGS = """
 [evaluation]
@@ -68,7 +69,6 @@ def folder(tmp_path_factory):
         paradigm='movie', n_subjects=3, n_runs=2, film_duration=105.0, voxel_size=14.0, snr=2.0
     )
     simulate_dataset(root / 'data', spec)
-    (root / 'here.yml').write_text('plugin: Linear\n')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(participant, 'write_participant_report', some_pages)
         patch.setattr(group, 'write_group_report', lambda _, html, *__, **___: html.write_text(''))
@@ -91,7 +91,7 @@ def call(root, level, *options, out='out', measure='isc', target='participant', 
     return main(
         [
             *(str(root / 'data'), str(root / out), level, '-w', str(root / 'work')),
-            *('--skip-bids-validation', '--device', 'cpu', '--use-plugin', str(root / 'here.yml')),
+            *('--skip-bids-validation', '--device', 'cpu', *HERE),
             *('--config-file', str(file), *options),
         ]
     )

@@ -24,6 +24,7 @@ from bids_neurodecode.systems.movie.applying import NO_DECODER, NO_NETWORK, enco
 from bids_neurodecode.systems.movie.network import MovieNetwork
 from bids_neurodecode.systems.movie.steps.model import OTHER_GRID, OTHER_TR, facts_of, load_models
 from bids_neurodecode.systems.movie.steps.prediction import Applied, Measured, clock_of_films
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 TR = 2.0
@@ -37,7 +38,7 @@ def predict(folder: Path, out: str, *more: str, data: str = 'data', models: str 
             *('--config-file', str(quick)),
             *(str(folder / data), str(folder / out), 'participant', '-w', str(folder / 'work')),
             *('--mode', 'predict', '--models-from', str(folder / models)),
-            *('--skip-bids-validation', '--nprocs', '1', '--device', 'cpu', *more),
+            *('--skip-bids-validation', *HERE, '--device', 'cpu', *more),
         ]
     )
 

@@ -17,6 +17,7 @@ from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.steps.records import read_results
+from tests.running import HERE
 
 N_IMAGES, N_LEFT, N_RIGHT = 24, 30, 34
 
@@ -140,7 +141,7 @@ def test_it_runs_to_a_report(tmp_path, system):
         'n_bootstrap = 50\n[split]\nby = "stimulus"\nn_folds = 3\n'
     )
     arguments = [str(root), str(out), 'participant', '-w', str(tmp_path / 'work')]
-    arguments += ['--system', system, '--config-file', str(tmp_path / 'x.toml'), '--nprocs', '1']
+    arguments += ['--system', system, '--config-file', str(tmp_path / 'x.toml'), *HERE]
     assert main(arguments) == 0
     page = (out / 'sub-01.html').read_text()
     assert 'Algonauts Project 2023 Challenge' in page

@@ -18,6 +18,7 @@ from bids_neurodecode.report.boilerplate import cited, paragraphs
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import load_image, space_of
 from bids_neurodecode.systems.steps.records import read_results
+from tests.running import HERE
 
 N_VOLUMES, N_PARCELS, N_RESPONDING = 160, 12, 6
 NAME = 'sub-01_task-{task}_space-MNI152NLin2009cAsym_atlas-Schaefer18_parcel-1000Par7Net_bold.h5'
@@ -112,7 +113,7 @@ def test_it_runs_to_a_report(tmp_path):
         '[features]\ntable = "{film}.npy"\n[evaluation]\nn_permutations = 50\nn_bootstrap = 50\n'
     )
     arguments = [str(root), str(out), 'participant', '-w', str(tmp_path / 'work')]
-    assert main([*arguments, '--config-file', str(tmp_path / 'x.toml'), '--nprocs', '1']) == 0
+    assert main([*arguments, '--config-file', str(tmp_path / 'x.toml'), *HERE]) == 0
     assert 'Algonauts Project 2025 Challenge' in (out / 'sub-01.html').read_text()
     assert read_results(next(out.glob('sub-01/log/*_results.json'))).layout == 'algonauts2025'
     (table,) = out.glob('sub-01/func/*_stat-pearsonr_desc-linear_statmap.tsv')
@@ -143,7 +144,7 @@ def make_without_films(root):
 def test_series_alone_run_to_a_report(tmp_path):
     """Without films or features: aligned series, and how well they agree."""
     root, out = make_without_films(tmp_path / 'data'), tmp_path / 'out'
-    arguments = [str(root), str(out), 'participant', '-w', str(tmp_path / 'work'), '--nprocs', '1']
+    arguments = [str(root), str(out), 'participant', '-w', str(tmp_path / 'work'), *HERE]
     assert main(arguments) == USAGE
     assert main([*arguments, '--level', 'betas']) == USAGE
     assert main([*arguments, '--level', 'responses']) == OK

@@ -31,6 +31,7 @@ from tests.published import (
     read_record,
     series_path,
 )
+from tests.running import HERE
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -269,7 +270,7 @@ def encoded(data, tmp_path_factory):
     (copied / events_path('S02', 'Sintel')).unlink()
     (folder / 'settings.toml').write_text(SETTINGS)
     places = [str(copied), str(folder / 'out'), 'participant', '-w', str(folder / 'work')]
-    options = ['--config-file', str(folder / 'settings.toml'), '--nprocs', '1']
+    options = ['--config-file', str(folder / 'settings.toml'), *HERE]
     films = ['--stimuli-dir', str(data.parent / 'films')]
     assert main([*places, *options, *films, '--participant-label', 'S02']) == 0
     return folder / 'out'
