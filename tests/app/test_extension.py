@@ -14,6 +14,7 @@ import pytest
 
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 RECONSTRUCTION = """
@@ -82,7 +83,7 @@ def done(place):
 @pytest.fixture(scope='module')
 def made(place):
     """Images reconstructed by the package's generator, identified by its extractor's features."""
-    result = run(place, 'made', RECONSTRUCTION.format('eigenimages', 'mean-colour'))
+    result = run(place, 'made', RECONSTRUCTION.format('eigenimages', 'mean-colour'), *HERE)
     assert result.returncode == 0, result.stderr
     return place / 'made'
 
@@ -122,7 +123,7 @@ def test_its_generator_makes_images_and_its_extractor_describes_them(made):
 
 
 def test_its_generator_is_read_again_for_new_responses(place, made):
-    more = ('--mode', 'predict', '--models-from', str(made))
+    more = ('--mode', 'predict', '--models-from', str(made), *HERE)
     result = run(place, 'again', RECONSTRUCTION.format('eigenimages', 'mean-colour'), *more)
     assert result.returncode == 0, result.stderr
     assert len([*(place / 'again').rglob('*_desc-final_image.png')]) == 12
