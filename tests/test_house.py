@@ -133,25 +133,31 @@ def test_what_needs_torch_is_networks_alone():
 
 SYSTEMS_NAMED = {
     'bids.conditions': 'events are read as conditions where that system is asked for',
+    'bids.newpictures': 'films are refused where images are asked for',
     'bids.query': 'and as images, or not, where one of images is',
+    'bids.records': 'what was shown is told from its name there; others ask the record',
     'bids.rows': 'an entity of BIDS is called reconstruction',
     'cli.parser': 'conditions go with --level betas: their events are read otherwise',
     'config': 'a group of settings is called encoding',
     'extensions': 'the table of the systems of this package',
+    'report.boilerplate': 'the methods text begins with what was shown, before any system',
+    'simulate.spec': 'films are simulated, or images',
+    'simulate.writetruth': 'and what is true of them differs',
     'text': 'words that people write in the place of a name',
 }
 """Modules outside of systems that name one, and why."""
 
 
 def systems_named(tree):
-    """Lines that name a system; two are called as what they take, and count beside "system"."""
+    """Lines that name a system; two are called as what they take, and count where it is asked."""
     shared = {name for name, paradigm in OWN.items() if name == paradigm}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value in {*OWN} - shared:
             yield node.lineno
-        elif isinstance(node, ast.Compare | ast.keyword) and 'system' in ast.unparse(node):
+        elif isinstance(node, ast.Compare | ast.keyword):
             values = {x.value for x in ast.walk(node) if isinstance(x, ast.Constant)}
-            if shared & values:
+            asked = isinstance(node, ast.Compare) and 'paradigm' in ast.unparse(node)
+            if shared & values and (asked or 'system' in ast.unparse(node)):
                 yield node.lineno
 
 
@@ -169,7 +175,9 @@ def test_no_module_outside_of_systems_names_one():
         ("x.system == 'movie'", 1),
         ("row['system'] in {'conditions', 'auto'}", 1),
         ("score(system='movie')", 1),
-        ("person.paradigm == 'movie'", 0),
+        ("person.paradigm == 'movie'", 1),
+        ("if paradigm_of([name], task) in {'movie'}: ...", 1),
+        ("ParticipantInput(paradigm='movie')", 0),
         ('config.encoding.bands', 0),
     ],
 )

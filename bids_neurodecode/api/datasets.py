@@ -99,14 +99,14 @@ class ParticipantData:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial (of films, a volume): onset, stimulus, run, session and others."""
-        if self.paradigm == 'movie':
+        if self.record.of_films:
             return film_table(self.record.runs)
         if self.record.betas_events is not None:
             return precomputed_trials(
                 self.record.betas_events,
                 self.config.betas.repeats,
                 self.config.split,
-                conditions=self.paradigm == 'conditions',
+                conditions=self.record.of_conditions,
             )
         return trials_table(self.record.runs)
 
@@ -134,7 +134,7 @@ class ParticipantData:
             If another model of betas is asked for of films, or it needs repeats that there are
             not.
         """
-        if self.paradigm == 'movie':
+        if self.record.of_films:
             if model != 'B':
                 raise UsageError(NO_BETAS.format(label=self.label))
             return self._of_films()
@@ -174,7 +174,7 @@ class ParticipantData:
             described = extractor
             if isinstance(extractor, str):
                 described = get_extractor(extractor, **parameters)
-            if self.paradigm == 'movie':
+            if self.record.of_films:
                 return self._of_frames(described, size, cache)
         if self.paradigm != 'images':
             raise UsageError(NO_FILES.format(label=self.label))

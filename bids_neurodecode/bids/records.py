@@ -123,8 +123,24 @@ class EventsInput:
     sources: tuple[str, ...] = ()
 
 
+class Paradigmatic:
+    """What was shown, by the paradigm of a record: nobody else compares its name."""
+
+    paradigm: Paradigm
+
+    @property
+    def of_films(self) -> bool:
+        """Whether films were shown: responses are series on their clock, else betas."""
+        return self.paradigm == 'movie'
+
+    @property
+    def of_conditions(self) -> bool:
+        """Whether conditions are told apart, of which there are no stimulus files."""
+        return self.paradigm == 'conditions'
+
+
 @dataclass(frozen=True)
-class ParticipantInput:
+class ParticipantInput(Paradigmatic):
     """All runs of one participant that go into one analysis, in chronological order."""
 
     label: str

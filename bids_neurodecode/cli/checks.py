@@ -249,7 +249,7 @@ def _with_values(inputs: DatasetInput, config: Config, n_at_once: int) -> Datase
     percent, atlas = config.clean.scaling == 'psc', config.atlas.given
 
     def read(label: str, series: Callable[..., Iterable[_Read]] = map) -> Iterable[_Read]:
-        cleaned = atlas or people[label].paradigm == 'movie'
+        cleaned = atlas or people[label].of_films
         return series(partial(_values, percent=percent and cleaned), people[label].runs)
 
     start = time.monotonic()

@@ -152,7 +152,7 @@ def check_design(
             raise InputError(LONG_LABELS.format(n=n, **told))
         _check_confounds(run, config)
     notes = check_own_features(person, config)
-    if person.paradigm == 'movie':
+    if person.of_films:
         notes += check_films(person)
     elif person.betas is None and (
         config.betas.repeats == 'mean' or config.betas.standardize == 'session'
@@ -167,7 +167,7 @@ def check_design(
             _check_split(person, config)
         elif person.paradigm == 'images' and person.betas is None:
             stimulus_duration(trials_table(person.runs), first)
-        elif person.paradigm == 'movie':
+        elif person.of_films:
             film_table(person.runs)
     except DataError as error:
         raise InputError(WHO.format(file=first, reason=error)) from error
@@ -246,7 +246,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
     if person.betas is not None:
         _check_beta_split(person, config)
         return
-    if person.paradigm == 'movie':
+    if person.of_films:
         table = add_parts(film_table(person.runs), config.split.file, config.split.name)
         split, _ = choose_film_split(table, config.split)
         if config.movie.model == 'network':
@@ -256,7 +256,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
                 network_samples(table, fold, number, config)
         return
     table = trials_table(person.runs)
-    if person.paradigm == 'conditions':
+    if person.of_conditions:
         choose_condition_split(
             add_parts(table, config.split.file, config.split.name), config.split
         )
@@ -273,7 +273,7 @@ def _check_split(person: ParticipantInput, config: Config) -> None:
 
 def _check_beta_split(person: ParticipantInput, config: Config) -> None:
     """Check that precomputed betas of conditions can be split as asked."""
-    if person.paradigm != 'conditions' or person.betas_events is None:
+    if not person.of_conditions or person.betas_events is None:
         return
     if config.betas.repeats == 'mean':
         raise ArgumentsError(ONE_BETA.format(label=person.label))

@@ -441,8 +441,8 @@ def _large_steps(
     from bids_neurodecode.systems.steps.records import system_of
     from bids_neurodecode.systems.steps.responses import quality, reliable_voxels
 
-    first = (quality, align_films if person.paradigm == 'movie' else betas)
-    if arguments.level != 'full' and person.paradigm == 'movie':
+    first = (quality, align_films if person.of_films else betas)
+    if arguments.level != 'full' and person.of_films:
         return (*first, shared_responses, publish_film_responses)
     if arguments.level != 'full':
         return (*first, reliable_voxels, publish_betas)
@@ -476,11 +476,11 @@ def disk_needed(
 
 
 def _n_trials(person: ParticipantInput) -> int:
-    if person.paradigm == 'movie':
+    if person.of_films:
         return sum(run.n_volumes for run in person.runs)
     if not person.has_series:
         return 0  # its betas are read in place and not written again
-    if person.paradigm == 'conditions':
+    if person.of_conditions:
         return sum(len(read_table(run.events)) for run in person.runs)
     return sum(count_stimuli(run.events) for run in person.runs)
 

@@ -64,7 +64,7 @@ def _trains_or_applies(arguments: Arguments) -> bool:
 
 def _participant(person: ParticipantInput, *, files: bool) -> list[str]:
     lines = [f'  sub-{person.label}: {len(person.stimuli)} stimuli in {person.stimuli_dir}']
-    if person.paradigm == 'conditions':
+    if person.of_conditions:
         lines = [f'  sub-{person.label}: conditions {", ".join(person.conditions)} (trial_type)']
     volumes = sum(run.n_volumes for run in person.runs)
     if not files:
@@ -87,7 +87,7 @@ def _participant(person: ParticipantInput, *, files: bool) -> list[str]:
 
 def _features(config: Config, inputs: DatasetInput) -> str:
     people = inputs.participants
-    if people and all(person.paradigm == 'conditions' for person in people):
+    if people and all(person.of_conditions for person in people):
         return 'none (conditions)'
     return TABLE if any(person.features for person in people) else config.features.extractor
 
@@ -111,10 +111,11 @@ def _steps(arguments: Arguments, config: Config, inputs: DatasetInput) -> list[s
 def _responses(config: Config, inputs: DatasetInput) -> list[str]:
     """Say what the responses of each paradigm are."""
     steps = []
-    for paradigm in sorted({person.paradigm for person in inputs.participants}):
+    people = {person.paradigm: person for person in inputs.participants}
+    for paradigm, person in sorted(people.items()):
         if not any(person.runs for person in inputs.participants):
             response = 'no BOLD; responses are predicted'
-        elif paradigm == 'movie':
+        elif person.of_films:
             response = f'series aligned with the films by a delay of {config.delay.seconds:g} s'
         elif not inputs.participants[0].has_series:
             response = f'single-trial betas in {inputs.participants[0].betas}'

@@ -199,7 +199,7 @@ def check_responses_alone(arguments: Arguments, inputs: DatasetInput) -> None:
         Naming the participant, or the record that cannot be read.
     """
     for person in inputs.participants:
-        if person.paradigm == 'movie' and arguments.level == 'betas':
+        if person.of_films and arguments.level == 'betas':
             raise ArgumentsError(BETAS_OF_FILMS.format(task=person.task, label=person.label))
         if person.betas is not None:
             raise ArgumentsError(

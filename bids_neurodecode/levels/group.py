@@ -160,7 +160,7 @@ def init_group_wf(results: Sequence[Path], failures: dict[str, str], run: RunSet
     records = [read_results(file) for file in results]
     # voxels of native spaces are nobody else's: there is nothing to correlate
     shared = not any(is_native(record.space) for record in records)
-    agree = shared and len(records) > 1 and all(r.paradigm == 'movie' for r in records)
+    agree = shared and len(records) > 1 and all(record.of_films for record in records)
     if any(record.metrics is not None for record in records):
         ladder.add(group_scores, records=files)
     elif not agree:

@@ -52,7 +52,7 @@ def init_participant_wf(participant: ParticipantInput, run: RunSettings) -> Any:
     if model is not None:
         ladder.run = with_model(run, model)
     if run.level != 'full':
-        alone = add_film_responses if participant.paradigm == 'movie' else add_betas_level
+        alone = add_film_responses if participant.of_films else add_betas_level
         alone(ladder)
     elif model is None:
         system.train(ladder)

@@ -162,7 +162,7 @@ def _what_was_done(reader: Reader) -> str:
     n_trials = sum(run.n_trials for run in results.runs)
     minutes = sum(run.n_volumes * run.repetition_time for run in results.runs) / 60
     # a film is no trial, though its row in the events is counted as one
-    counted = n_trials and results.paradigm != 'movie'
+    counted = n_trials and not results.of_films
     trials = f' with {n_trials} trials' if counted else ''
     text = (
         f'Participant {results.participant} {shown} in {len(results.runs)} '

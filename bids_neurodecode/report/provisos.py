@@ -87,13 +87,12 @@ def split_verdict(results: ParticipantResults) -> Verdict | None:
         )
     tone: Tone = 'good'
     text = NEW.get(results.split.by, 'No stimulus occurs in both training and test.')
-    of_films = results.paradigm == 'movie'
-    if of_films and results.split.by == 'time':
+    if results.of_films and results.split.by == 'time':
         why = results.split.why.rstrip('.') or 'parts of every film were held out'
         tone, text = 'caution', IN_TIME.format(why=f'{why[:1].upper()}{why[1:]}')
     elif _NAMED_FAR.match(results.split.protocol):
         tone, text = 'info', NAMED_FAR.format(name=results.split.protocol)
-    elif of_films and results.split.by == 'given':
+    elif results.of_films and results.split.by == 'given':
         tone, text = 'info', GIVEN_FILMS
     return Verdict(tone, text)
 

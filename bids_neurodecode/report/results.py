@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from bids_neurodecode.bids.records import Paradigm, read_as
+from bids_neurodecode.bids.records import Paradigm, Paradigmatic, read_as
 from bids_neurodecode.errors import ReportError, raised_as
 from bids_neurodecode.spaces import Form, form_of
 
@@ -286,7 +286,7 @@ RESPONSES_ALONE = frozenset({'betas', 'responses'})
 
 
 @dataclass(frozen=True)
-class ParticipantResults:
+class ParticipantResults(Paradigmatic):
     """Everything that the page of one participant shows.
 
     ``maps`` are 3-D NIfTI files on one grid, by the names of :data:`bids.maps.MAPS`, plus

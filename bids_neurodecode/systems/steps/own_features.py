@@ -63,7 +63,7 @@ def with_own_features(config: Config, participant: ParticipantInput) -> Config:
     participant
         Whose data.
     """
-    if participant.paradigm == 'movie':
+    if participant.of_films:
         if not participant.features or config.features.extractor == TABLE:
             return config
         features = config.features.model_copy(update={'extractor': TABLE})
@@ -192,7 +192,7 @@ def check_own_features(participant: ParticipantInput, config: Config) -> tuple[s
     ArgumentsError, InputError
         One line: what is missing or does not fit, and the way out.
     """
-    if participant.paradigm == 'movie':
+    if participant.of_films:
         return _check_films(participant, config) if participant.features else ()
     encoding = config.system == 'encoding'
     asked = [band for band in config.encoding.bands if band.partition(':')[0] == TABLE]

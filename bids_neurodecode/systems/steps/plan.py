@@ -128,7 +128,7 @@ def plan_trials(
         Feature spaces, (n_stimuli, n_features) each, where clusters of stimuli are held out.
     """
     settings = config.split
-    conditions = participant.paradigm == 'conditions'
+    conditions = participant.of_conditions
     duration = None
     if participant.betas_events is not None:
         repeats = config.betas.repeats

@@ -51,9 +51,7 @@ def take_precomputed(
     from bids_neurodecode.signals.gathering import gather_betas
 
     assert participant.betas_events is not None
-    table = precomputed_trials(
-        participant.betas_events, conditions=participant.paradigm == 'conditions'
-    )
+    table = precomputed_trials(participant.betas_events, conditions=participant.of_conditions)
     file = folder / 'betas-000.npy'
 
     def allocate(shape: tuple[int, int]) -> npt.NDArray[np.float32]:
