@@ -14,11 +14,11 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as
+from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as, retold
 from bids_neurodecode.extensions import find_system
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.settings.base import Name, Settings
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Literal[1] = 1
 
+SettingsT = TypeVar('SettingsT', bound=Settings)
 UNREADABLE = (
     'Cannot read the settings in {file}: {reason}. Fix the file, or choose a preset: {presets}.'
 )
@@ -397,10 +398,8 @@ class Config(Settings):
     @field_validator('system')
     @classmethod
     def _known_system(cls, name: str) -> str:
-        try:
+        with retold(ValueError, ArgumentsError):
             find_system(name)
-        except ArgumentsError as error:
-            raise ValueError(str(error)) from error
         return name
 
     @field_validator('extensions')
@@ -466,10 +465,8 @@ class Config(Settings):
 
 def _settings_of_extension(name: str, group: Mapping[str, Any]) -> dict[str, Any]:
     """Check the settings of a system of another package; return them with its defaults."""
-    try:
+    with retold(ValueError, ArgumentsError):
         system = find_system(name)
-    except ArgumentsError as error:
-        raise ValueError(str(error)) from error
     if system is None or system.settings is None:
         msg = f'the system {name!r} has no settings of its own'
         raise ValueError(msg)
@@ -595,12 +592,35 @@ def build_config(*layers: Mapping[str, Any], source: str = 'the settings') -> Co
     ArgumentsError
         For an unknown key or a value out of range, naming the key.
     """
-    given = merge(*layers)
+    return validated(Config, merge(*layers), INVALID, file=source)
+
+
+def validated(
+    kind: type[SettingsT], given: Mapping[str, Any], message: str, **told: object
+) -> SettingsT:
+    """Read settings; of the first that is wrong, say which it is and why.
+
+    Parameters
+    ----------
+    kind
+        The settings.
+    given
+        Their values.
+    message
+        What is said, with the fields ``key`` and ``reason``.
+    **told
+        Its other fields.
+
+    Raises
+    ------
+    ArgumentsError
+        With that message.
+    """
     try:
-        return Config.model_validate(given)
+        return kind.model_validate(given)
     except ValidationError as error:
-        key, reason = reason_of(error, Config, given)
-        raise ArgumentsError(INVALID.format(file=source, key=key, reason=reason)) from error
+        key, reason = reason_of(error, kind, given)
+        raise ArgumentsError(message.format(key=key, reason=reason, **told)) from error
 
 
 def reason_of(

@@ -93,3 +93,20 @@ def raised_as(
         yield
     except caught as error:
         raise kind(message.format(reason=one_line(error), **told)) from error
+
+
+@contextmanager
+def retold(kind: type[Exception], *caught: type[Exception]) -> Iterator[None]:
+    """Raise some errors of what is done within as another one that says the same.
+
+    Parameters
+    ----------
+    kind
+        The other one.
+    *caught
+        The errors that are raised so.
+    """
+    try:
+        yield
+    except caught as error:
+        raise kind(str(error)) from error

@@ -15,9 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from bids_neurodecode.config import Config, build_config, merge, reason_of
+from bids_neurodecode.config import Config, build_config, merge, validated
 from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, raised_as
 from bids_neurodecode.settings.study import NO_REFERENCE, StudySettings, VariantSettings
 from bids_neurodecode.text import did_you_mean
@@ -153,11 +151,7 @@ def read_study(source: str | Path) -> tuple[str, str, StudySettings]:
 def _validated(text: str, file: str, studies: str) -> StudySettings:
     with raised_as(ArgumentsError, UNREADABLE, *BROKEN_TEXT, file=file, studies=studies):
         values = tomllib.loads(text)
-    try:
-        return StudySettings.model_validate(values)
-    except ValidationError as error:
-        key, reason = reason_of(error, StudySettings, values)
-        raise ArgumentsError(INVALID_STUDY.format(file=file, key=key, reason=reason)) from error
+    return validated(StudySettings, values, INVALID_STUDY, file=file)
 
 
 def plan_study(

@@ -222,6 +222,7 @@ def _errors_made(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
             name = called.attr if isinstance(called, ast.Attribute) else getattr(called, 'id', '')
             if name == 'raised_as':
                 name = ast.unparse(node.args[0])
+            name = 'ArgumentsError' if name == 'validated' else name
             if name in family or name in aliases:
                 yield aliases.get(name, name), node
 

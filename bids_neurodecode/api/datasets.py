@@ -24,7 +24,7 @@ from bids_neurodecode.bids.trials import (
     trials_table,
 )
 from bids_neurodecode.config import Config, build_config
-from bids_neurodecode.errors import ArgumentsError, UsageError
+from bids_neurodecode.errors import ArgumentsError, UsageError, retold
 from bids_neurodecode.samples import Responses, Samples, Split, VoxelMask
 from bids_neurodecode.stimuli.features import FeatureExtractor, get_extractor
 
@@ -352,11 +352,9 @@ def load_dataset(
     folder = Path(bids_dir).resolve()
     own: Mapping[str, Any] = settings or {}
     labels = _labels(tasks, 'task-')
-    try:
+    with retold(UsageError, ArgumentsError):
         recipe = layer_of(recognise(folder, AUTO), labels, own)
         config = build_config(recipe, own, source='the argument settings')
-    except ArgumentsError as error:
-        raise UsageError(str(error)) from error
     if isinstance(derivatives, str | Path):
         derivatives = {Path(derivatives).name: derivatives}
     made = None

@@ -21,12 +21,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from bids_neurodecode.bids.choices import JOINT
 from bids_neurodecode.bids.description import read_json
 from bids_neurodecode.bids.entities import parse_entities
-from bids_neurodecode.config import Config, build_config, merge, reason_of
+from bids_neurodecode.config import Config, build_config, merge, validated
 from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, InputError, raised_as
 from bids_neurodecode.extensions import RECIPES, broken, installed, load, package_of
 from bids_neurodecode.fetched import stand_in
@@ -196,11 +194,7 @@ def _read_once(file: Path) -> Recipe:
 def _checked(file: Path) -> Recipe:
     with raised_as(ArgumentsError, UNREADABLE, *BROKEN_TEXT, file=file):
         values = tomllib.loads(file.read_text('utf-8-sig'))
-    try:
-        content = RecipeSettings.model_validate(values)
-    except ValidationError as error:
-        key, reason = reason_of(error, RecipeSettings, values)
-        raise ArgumentsError(INVALID.format(file=file, key=key, reason=reason)) from error
+    content = validated(RecipeSettings, values, INVALID, file=file)
     recipe = Recipe(file.stem, file, content)
     for tasks in ((), *([task] for task in content.task)):
         build_config(recipe.settings(tasks), source=f'the recipe {file}')

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import DataError, InputError, raised_as
+from bids_neurodecode.errors import DataError, InputError, raised_as, retold
 from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import Volume, open_volume
 from bids_neurodecode.spaces import (
@@ -158,10 +158,8 @@ def look_at(file: Path) -> Any:
     volume = open_volume(file) if form_of(file) is None else None
     if volume is None:
         return open_image(file)
-    try:
+    with retold(InputError, DataError):
         check_header(volume, file)
-    except DataError as error:
-        raise InputError(str(error)) from error
     return volume
 
 

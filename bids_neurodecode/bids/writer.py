@@ -19,6 +19,7 @@ from bids_neurodecode.bids.provenance import sidecar
 from bids_neurodecode.bids.records import ParticipantInput, RunInput
 from bids_neurodecode.bids.sink import copy_file, write_image, write_json, write_text, write_tsv
 from bids_neurodecode.bids.trials import with_raw_keys
+from bids_neurodecode.evaluation.metrics import describe_columns, with_types
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import Form, Space, files_of, form_of, sidecar_of
 from bids_neurodecode.tables import column_texts
@@ -280,6 +281,19 @@ class ProductWriter:
         about = read_json(source.with_suffix('.json'))
         self._tell(self.path('metrics', desc=desc, extension='.json'), about)
         return self.copy('metrics', source, desc=desc)
+
+    def scores(self, table: pd.DataFrame, desc: str) -> Path:
+        """Write a table of scores and what its columns mean.
+
+        Parameters
+        ----------
+        table
+            Of several models.
+        desc
+            Label of the model in file names.
+        """
+        columns = describe_columns(table['metric'])
+        return self.table('metrics', with_types(table), columns=columns, more={'desc': desc})
 
     def model(self, source: Path, settings: Config, desc: str, card: Path | None = None) -> None:
         """Copy a trained model, and write its settings and its card beside it.

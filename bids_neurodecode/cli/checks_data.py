@@ -19,7 +19,7 @@ from bids_neurodecode.bids.trials import (
     trials_table,
 )
 from bids_neurodecode.config import AtlasSettings, Config
-from bids_neurodecode.errors import ArgumentsError, DataError, InputError
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError, retold
 from bids_neurodecode.extensions import OWN, system_named
 from bids_neurodecode.signals.meshes import SIDES, check_neighbours, find_mesh
 from bids_neurodecode.spaces import needs_grid
@@ -142,10 +142,8 @@ def check_design(
     """
     _check_system(person, config.system)
     check_space(person, config)
-    try:
+    with retold(InputError, DataError):
         _check_masks(person)
-    except DataError as error:
-        raise InputError(str(error)) from error
     for run in person.runs:
         if (n := len(run.stem)) > LONGEST_STEM:
             told = {'stem': run.stem, 'file': run.bold, 'most': LONGEST_STEM}
@@ -217,7 +215,7 @@ def _check_confounds(run: RunInput, config: Config) -> None:
     from bids_neurodecode.signals.clean import cosine_drift
     from bids_neurodecode.signals.confounds import load_confounds
 
-    try:
+    with retold(InputError, DataError):
         cosine_drift(run.n_volumes, run.repetition_time, config.clean.high_pass or 0.0)
         found = load_confounds(
             run.confounds,
@@ -226,8 +224,6 @@ def _check_confounds(run: RunInput, config: Config) -> None:
             config.clean.columns,
             source=str(run.bold),
         )
-    except DataError as error:
-        raise InputError(str(error)) from error
     kept, fitted = int(found.kept.sum()), len(found.names) + 1
     if kept == 0:
         raise InputError(ALL_CENSORED.format(confounds=run.confounds, n=run.n_volumes))
@@ -426,7 +422,7 @@ def check_space(person: ParticipantInput, config: Config) -> None:
         return
     space = read_mask(person.runs[0].mask)[1].space
     folders = [run.bold.parent for run in person.runs]
-    try:
+    with retold(InputError, DataError):
         if space is not None and space.form in {'gifti', 'cifti'}:
             for side in SIDES:  # pages draw on them: damage is found now
                 find_mesh(space, side, folders)
@@ -436,8 +432,6 @@ def check_space(person: ParticipantInput, config: Config) -> None:
                 check_neighbours(what, space, folders)
             else:
                 needs_grid(what, space)
-    except DataError as error:
-        raise InputError(str(error)) from error
 
 
 def check_nsd(person: ParticipantInput, config: Config) -> None:

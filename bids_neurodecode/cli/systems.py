@@ -18,7 +18,7 @@ from bids_neurodecode.bids.records import SHOWN, DatasetInput, ParticipantInput
 from bids_neurodecode.cli.checks_places import device_of
 from bids_neurodecode.cli.parser import Arguments, from_command_line
 from bids_neurodecode.config import Config, load_config, read_settings
-from bids_neurodecode.errors import ArgumentsError, InputError, ReportError, raised_as
+from bids_neurodecode.errors import ArgumentsError, InputError, ReportError, raised_as, retold
 from bids_neurodecode.extensions import (
     NOT_APPLIED,
     OWN,
@@ -206,10 +206,8 @@ def check_responses_alone(arguments: Arguments, inputs: DatasetInput) -> None:
                 BETAS_TAKEN.format(label=person.label, file=person.betas, level=arguments.level)
             )
         record = results_path(arguments.output_dir, person.label, person.task)
-        try:
+        with retold(InputError, ReportError):
             more = record.is_file() and read_results(record).fits_models
-        except ReportError as error:
-            raise InputError(str(error)) from error
         if more:
             told = {'folder': arguments.output_dir, 'label': person.label}
             told |= {'level': arguments.level}
@@ -431,10 +429,9 @@ def check_model(model: Path) -> None:
     settings = model.with_suffix('.toml')
     if not settings.is_file():
         raise InputError(NO_MODEL_SETTINGS.format(model=model, file=settings.name))
-    try:
+    # of this participant alone
+    with retold(InputError, ArgumentsError):
         load_config(settings)
-    except ArgumentsError as error:  # of this participant alone
-        raise InputError(str(error)) from error
     with (
         raised_as(InputError, BAD_MODEL, OSError, SafetensorError, model=model),
         safe_open(model, 'numpy') as found,

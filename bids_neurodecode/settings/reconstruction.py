@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import ArgumentsError, retold
 from bids_neurodecode.extensions import (
     GENERATORS,
     OWN_GENERATORS,
@@ -126,10 +126,8 @@ class ReconstructionSettings(Settings):
     def _known_generator(cls, name: str) -> str:
         if name.endswith('.toml'):  # read, and refused, before any work
             return str(Path(name).expanduser().absolute())
-        try:
+        with retold(ValueError, ArgumentsError):
             known = name in OWN_GENERATORS or find_generator(name) is not None
-        except ArgumentsError as error:
-            raise ValueError(str(error)) from error
         if not known:
             names = (*OWN_GENERATORS, *installed(GENERATORS))
             raise ValueError(unknown('generator', name, names))

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import DataError, InputError, retold
 from bids_neurodecode.fetched import check_fetched
-from bids_neurodecode.signals.atlas import Atlas, as_labels, region_table
+from bids_neurodecode.signals.atlas import Atlas, LabelArray, as_labels, region_table
 from bids_neurodecode.signals.templateflowfiles import (
     DENSITIES,
     ENTITY,
@@ -145,11 +145,14 @@ def _read(
         raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))
-    unnamed = np.setdiff1d(np.unique(labels[labels > 0]), regions['index'].to_numpy())
-    if unnamed.size:
-        warnings += (UNNAMED_LABELS.format(n=unnamed.size, file=file),)
     affine = np.asarray(image.affine, dtype=np.float64)
-    return Atlas(labels, affine, regions, name, space, warnings)
+    return Atlas(labels, affine, regions, name, space, warnings + _unnamed(labels, regions, file))
+
+
+def _unnamed(labels: LabelArray, regions: pd.DataFrame, file: Path) -> tuple[str, ...]:
+    """Say how many labels of an atlas are not in its table."""
+    unnamed = np.setdiff1d(np.unique(labels[labels > 0]), regions['index'].to_numpy())
+    return (UNNAMED_LABELS.format(n=unnamed.size, file=file),) if unnamed.size else ()
 
 
 def _own_table(file: Path) -> Path | None:
@@ -227,23 +230,16 @@ def _read_form(
 ) -> Atlas:
     """Read labels on surfaces or in CIFTI, with the names in the files or in a table."""
     name = file.name.split('.')[0]
-    try:
+    with retold(InputError, DataError):
         image = load_image(file)
         labels: npt.NDArray[Any] = np.asarray(image.dataobj)
         names: dict[int, str] = {}
         if table is None:
             labels, names = _with_names(file, labels)
-    except DataError as error:
-        raise InputError(str(error)) from error
     labels = as_labels(labels, str(file))
-    if table is not None:
-        rows = _read_table(table)
-    else:
-        rows = pd.DataFrame(sorted(names.items()), columns=['index', 'name'])
-    regions = region_table(rows)
-    unnamed = np.setdiff1d(np.unique(labels[labels > 0]), regions['index'].to_numpy())
-    if unnamed.size:
-        warnings += (UNNAMED_LABELS.format(n=unnamed.size, file=file),)
+    own = pd.DataFrame(sorted(names.items()), columns=['index', 'name'])
+    regions = region_table(own if table is None else _read_table(table))
+    warnings += _unnamed(labels, regions, file)
     return Atlas(labels, np.eye(4), regions, name, space, warnings, space_of(image))
 
 

@@ -72,9 +72,8 @@ JOINED_SIZE = 64
 _DIGEST = 32  # bytes of SHA-256 behind the array in a cache file
 
 
-@runtime_checkable
-class FeatureExtractor(Protocol):
-    """What turns images into features, the same way every time."""
+class Extractor(Protocol):
+    """What features are known by that are the same every time."""
 
     @property
     def name(self) -> str:
@@ -87,25 +86,18 @@ class FeatureExtractor(Protocol):
     @property
     def params(self) -> Mapping[str, Any]:
         """Every parameter that the features depend on; JSON can hold it."""
+
+
+@runtime_checkable
+class FeatureExtractor(Extractor, Protocol):
+    """What turns images into features, the same way every time."""
 
     def transform(self, images: npt.NDArray[np.uint8]) -> Float32Array:
         """Turn images (n, h, w, 3) into features (n, n_features)."""
 
 
-class CaptionedExtractor(Protocol):
+class CaptionedExtractor(Extractor, Protocol):
     """What turns images with captions into features, the same way every time."""
-
-    @property
-    def name(self) -> str:
-        """The extractor's name in the registry."""
-
-    @property
-    def version(self) -> str:
-        """Changes whenever the same parameters give other numbers."""
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """Every parameter that the features depend on; JSON can hold it."""
 
     def transform(self, images: npt.NDArray[np.uint8], texts: Sequence[str]) -> Float32Array:
         """Turn images (n, h, w, 3) with n captions into features (n, n_features).

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode import tables
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import DataError, InputError, retold
 from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import check_dataset
 from bids_neurodecode.stimuli.tables import ALL, KEYS, SUFFIXES, TIMES, FeatureTable, is_table
@@ -283,12 +283,9 @@ def _safetensors(file: Path) -> dict[str, npt.NDArray[Any]]:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(file, 'pt') as stored:
-            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            about = dict(stored.metadata() or {})
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    with retold(ValueError, SafetensorError), safe_open(file, 'pt') as stored:
+        found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        about = dict(stored.metadata() or {})
     arrays = {
         name: (values.float() if values.dtype is torch.bfloat16 else values).numpy()
         for name, values in found.items()

@@ -16,12 +16,7 @@ from bids_neurodecode.bids.records import ParticipantInput
 from bids_neurodecode.bids.trials import with_trials
 from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
-from bids_neurodecode.evaluation.metrics import (
-    describe_columns,
-    scores_of,
-    scores_table,
-    with_types,
-)
+from bids_neurodecode.evaluation.metrics import scores_of, scores_table
 from bids_neurodecode.report.results import EncodingResults
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.systems.encoding.steps.runs import (
@@ -266,8 +261,7 @@ def publish_metrics(
     table = pd.read_csv(encoded.with_name('metrics.tsv'), sep='\t')
     if ridge is not None:
         table = pd.concat([table, _against_ridge(encoded, ridge, config)], ignore_index=True)
-    columns = describe_columns(table['metric'])
-    return writer.table('metrics', with_types(table), columns=columns, more={'desc': desc})
+    return writer.scores(table, desc)
 
 
 def _against_ridge(own: Path, ridge: Path, config: Config) -> pd.DataFrame:

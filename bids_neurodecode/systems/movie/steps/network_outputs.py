@@ -94,8 +94,6 @@ def write_network(
     pathlib.Path
         The table of metrics.
     """
-    from bids_neurodecode.evaluation.metrics import describe_columns, with_types
-
     folder, facts = result.parent, read_record(NetworkFacts, result)
     writer, config = publisher.writer, publisher.config
     maps = {
@@ -130,9 +128,7 @@ def write_network(
     writer.model(folder / 'model' / 'weights.safetensors', config, DESC, folder / 'model.md')
     writer.copy('model', folder / 'model' / 'model.json', desc=DESC, extension='.json')
     both = pd.concat([pd.read_csv(folder / 'metrics.tsv', sep='\t'), linear], ignore_index=True)
-    columns = describe_columns(both['metric'])
-    metrics = writer.table('metrics', with_types(both), columns=columns, more=_DESC)
-    return network, maps, metrics
+    return network, maps, writer.scores(both, DESC)
 
 
 _DESC = {'desc': DESC}

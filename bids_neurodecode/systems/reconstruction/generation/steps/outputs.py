@@ -19,9 +19,7 @@ from bids_neurodecode.bids.writer import ProductWriter
 from bids_neurodecode.config import Config
 from bids_neurodecode.evaluation.metrics import (
     METRICS,
-    describe_columns,
     sample_column,
-    with_types,
 )
 from bids_neurodecode.extensions import find_generator
 from bids_neurodecode.report.results import GenerationResults
@@ -92,9 +90,7 @@ def write_generation(
     writer.model(folder / 'model.safetensors', config, DESC, folder / 'model.md')
     both = pd.concat([linear, scored], ignore_index=True)
     judges = judges_of(both['metric'], config.reconstruction.protocol)
-    made = replace(made, judges=judges)
-    columns = describe_columns(both['metric'])
-    return made, writer.table('metrics', with_types(both), columns=columns, more=_DESC)
+    return replace(made, judges=judges), writer.scores(both, DESC)
 
 
 def judges_of(metrics: Iterable[str], protocol: str) -> tuple[str, ...]:
