@@ -25,9 +25,8 @@ from bids_neurodecode.bids.timing import NO_COLUMN, NO_STIM_FILE, TextTable, rea
 from bids_neurodecode.bids.trials import film_table, trials_table
 from bids_neurodecode.config import SplitSettings, build_config
 from bids_neurodecode.errors import ArgumentsError, DataError, InputError
-from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.settings.events import EventSettings
-from bids_neurodecode.systems.movie.steps.totals import first_showings, get_total
+from bids_neurodecode.systems.movie.steps.totals import first_showings
 from bids_neurodecode.systems.protocol import choose_film_split, choose_split
 
 RUN = {'sub': '01', 'ses': 'test01', 'task': 'look', 'run': '02'}
@@ -808,37 +807,6 @@ def test_captions_of_pictures_found_in_other_folders(tmp_path):
     (tmp_path / 'other.tsv').rename(file)
     with pytest.raises(InputError, match='have no caption'):
         first_captions(person('deep/b.jpg'))
-
-
-class Pieces:
-    """A participant who saw a film in pieces: (first sample, series) of each."""
-
-    def __init__(self, label, *pieces):
-        self.label, self.pieces = label, pieces
-
-    @property
-    def mask(self):
-        return VoxelMask(np.ones((2, 1, 1), dtype=bool), np.eye(4))
-
-    def showings(self):
-        for first, values in self.pieces:
-            yield [f'f.mp4#{first + i:05d}' for i in range(len(values))], values
-
-
-def test_pieces_of_a_film_are_added_up_where_they_belong(tmp_path):
-    rng = np.random.default_rng(0)
-    film = rng.standard_normal((3, 12, 2)).astype(np.float32)
-    people = [
-        Pieces('01', (0, film[0])),
-        Pieces('02', (0, film[1][:5]), (5, film[1][5:])),
-        Pieces('03', (7, film[2][7:]), (0, film[2][:7])),
-    ]
-    total = get_total(people, tmp_path, 'key')
-    np.testing.assert_allclose(total.values, film.sum(axis=0), rtol=1e-5)
-    assert total.complete.all()
-    assert total.stimuli[0] == 'f.mp4#00000'
-    means = film.mean(axis=1, dtype=np.float64)
-    np.testing.assert_allclose(total.moments[0], [means.sum(axis=0), (means**2).sum(axis=0)])
 
 
 def test_pictures_without_bold_are_named_by_any_column(make_dataset, tmp_path):
