@@ -22,11 +22,6 @@ UNKNOWN_METRIC = 'No metric is called {name!r}. Metrics: {names}.'
 BAD_SCORE = 'The {column} of {metric} must lie between 0 and 1: {found}.'
 
 COLUMNS = tuple(column_texts('metrics'))
-NUMBERS = (
-    *('value', 'chance', 'ceiling', 'ci_low', 'ci_high', 'p', 'n', 'n_units', 'image_size'),
-    *('difference', 'difference_low', 'difference_high', 'difference_p'),
-)
-"""Columns of numbers; the others are text."""
 
 Unit = Literal['share', 'r', 'index', 'error', 'distance']
 UNITS: dict[Unit, str] = {
@@ -477,6 +472,16 @@ class Score:
                 raise DataError(BAD_SCORE.format(column=column, metric=self.metric, found=p))
 
 
+def _typed(kind: str) -> tuple[str, ...]:
+    return tuple(x.name for x in dataclasses.fields(Score) if str(x.type).startswith(kind))
+
+
+COUNTS = _typed('int')
+"""Columns of whole numbers."""
+NUMBERS = (*_typed('float'), *COUNTS)
+"""Columns of numbers; the others are text."""
+
+
 def scores_table(scores: Sequence[Score]) -> pd.DataFrame:
     """Return scores as a table with the columns of :data:`COLUMNS`; None becomes NaN.
 
@@ -493,7 +498,7 @@ def scores_of(table: pd.DataFrame) -> tuple[Score, ...]:
     rows = []
     for _, row in table[[name for name in COLUMNS if name in table]].iterrows():
         known: dict[str, Any] = {str(name): value for name, value in row.dropna().items()}
-        for name in {'n', 'n_units', 'image_size'} & known.keys():
+        for name in {*COUNTS} & known.keys():
             known[name] = int(known[name])
         rows.append(Score(**({'value': float('nan')} | known)))
     return tuple(rows)
@@ -502,7 +507,7 @@ def scores_of(table: pd.DataFrame) -> tuple[Score, ...]:
 def with_types(table: pd.DataFrame) -> pd.DataFrame:
     """Return a metrics table, just made or read back, with counts whole where some are missing."""
     kinds: dict[str, Any] = dict.fromkeys(NUMBERS, 'float64')
-    kinds |= dict.fromkeys(('n', 'n_units', 'image_size'), 'Int64')
+    kinds |= dict.fromkeys(COUNTS, 'Int64')
     return table.astype({name: kind for name, kind in kinds.items() if name in table})
 
 
