@@ -19,7 +19,7 @@ from bids_neurodecode.algebra import Device
 from bids_neurodecode.api.betas import as_mask
 from bids_neurodecode.api.usage import speaking_of_arguments
 from bids_neurodecode.config import DelaySettings, RidgeSettings, build_config
-from bids_neurodecode.errors import UsageError
+from bids_neurodecode.errors import UsageError, raised_as
 from bids_neurodecode.evaluation.identification import identification_2way, nearest, similarity
 from bids_neurodecode.evaluation.voxels import pearson_by_column, summary
 from bids_neurodecode.samples import Responses, Samples
@@ -506,10 +506,8 @@ def _groups(groups: Labels, n_samples: int) -> npt.NDArray[Any]:
 
 
 def _columns(values: npt.NDArray[Any], name: str, which: Any) -> npt.NDArray[Any]:
-    try:
+    with raised_as(UsageError, BAD_BANDS, IndexError, name=name, found=which):
         chosen: npt.NDArray[Any] = values[:, which]
-    except IndexError as error:
-        raise UsageError(BAD_BANDS.format(name=name, found=which)) from error
     if chosen.ndim != 2 or not chosen.size:
         raise UsageError(BAD_BANDS.format(name=name, found=which))
     return chosen

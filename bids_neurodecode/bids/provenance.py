@@ -19,7 +19,7 @@ from bids_neurodecode._version import __version__
 from bids_neurodecode.bids.names import BIDSIGNORE
 from bids_neurodecode.bids.nouns import in_nouns
 from bids_neurodecode.bids.sink import BEGUN, remove_begun, write_json, write_text, write_tsv
-from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError
+from bids_neurodecode.errors import ArgumentsError, InputError, ResourceError, raised_as
 from bids_neurodecode.extensions import declared, own_descriptions
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.spaces import form_of
@@ -155,7 +155,7 @@ def write_dataset_files(
         Contents of ``logs/CITATION.*`` by extension (``md``, ``bib``, ``html``).
     """
     output_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(output_dir / '.bids_neurodecode.lock'):
+    with locked(output_dir / '.bids_neurodecode.lock'):
         # what lies there half written is a dead process's: these files are written under the lock
         names = ('dataset_description.json', '.bidsignore', 'descriptions.tsv', 'CITATION.*')
         for folder in (output_dir, output_dir / 'logs'):
@@ -191,18 +191,20 @@ def is_complete(output_dir: Path) -> bool:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock; a run that holds it for long is an error.
+
+    Raises
+    ------
+    ResourceError
+        Naming the lock.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file, timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ResourceError(LOCKED.format(file=file, seconds=LOCK_SECONDS)) from error
-    try:
+    with raised_as(ResourceError, LOCKED, Timeout, file=file, seconds=LOCK_SECONDS):
+        held = FileLock(file, timeout=LOCK_SECONDS).acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def check_links(output_dir: Path, bids_dir: Path, derivatives: Mapping[str, Path]) -> None:

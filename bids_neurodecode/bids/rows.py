@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bids_neurodecode import tables
 from bids_neurodecode.bids.timing import TextTable
-from bids_neurodecode.errors import InputError
+from bids_neurodecode.errors import InputError, raised_as
 
 if TYPE_CHECKING:
     from bids_neurodecode.config import SplitSettings
@@ -314,10 +314,8 @@ def fields_of(template: str) -> tuple[str, ...]:
     >>> fields_of('seg{run-1}.mkv')
     ('run-1',)
     """
-    try:
+    with raised_as(InputError, BAD_TEMPLATE, ValueError, template=template):
         parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise InputError(BAD_TEMPLATE.format(template=template, reason=error)) from error
     if any(name == '' for _, name, _, _ in parts):
         raise InputError(BAD_TEMPLATE.format(template=template, reason='empty braces'))
     return tuple(name for _, name, _, _ in parts if name is not None)

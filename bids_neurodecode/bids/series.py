@@ -28,7 +28,6 @@ from bids_neurodecode.spaces import (
     space_of,
     volume_seconds,
 )
-from bids_neurodecode.text import one_line
 
 IS_FOLDER = '{file} is a folder, and an image is needed there. Put the file in its place.'
 NOT_NIFTI = 'Cannot read {file} as NIfTI: {reason}. The file is corrupt; copy or regenerate it.'
@@ -137,13 +136,11 @@ def open_image(file: Path) -> Any:
         check_fetched(each)
         if each.is_dir():
             raise InputError(IS_FOLDER.format(file=each))
-    try:
+    with (
+        retold(InputError, DataError),
+        raised_as(InputError, NOT_NIFTI, *image_damage(), file=file),
+    ):
         return load_image(file)
-    except DataError as error:
-        raise InputError(str(error)) from error
-    except image_damage() as error:
-        reason = one_line(error)
-        raise InputError(NOT_NIFTI.format(file=file, reason=reason)) from error
 
 
 def look_at(file: Path) -> Any:
@@ -259,11 +256,8 @@ def _read_mask(file: Path) -> tuple[npt.NDArray[np.bool_], Grid, int | None]:
     check_real(image, file)
     values, n_behind = _plain_values(image, file)
     if values is None:
-        try:
+        with raised_as(InputError, TRUNCATED, *image_damage(), file=file):
             values = np.asarray(image.dataobj)
-        except image_damage() as error:
-            reason = one_line(error)
-            raise InputError(TRUNCATED.format(file=file, reason=reason)) from error
     check_no_infinity(values, file)
     inside = values > 0
     if not inside.any():

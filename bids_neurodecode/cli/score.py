@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bids_neurodecode._version import __version__
 from bids_neurodecode.cli.values import count_value
-from bids_neurodecode.errors import ArgumentsError
+from bids_neurodecode.errors import ArgumentsError, raised_as
 from bids_neurodecode.evaluation.metrics import METRICS, Score, describe, scores_table
 from bids_neurodecode.evaluation.protocols import PROTOCOLS, get_protocol, published_scores
 from bids_neurodecode.models.weights import WEIGHTS_VARIABLE
-from bids_neurodecode.text import one_line
 
 if TYPE_CHECKING:
     from bids_neurodecode.bids.imagesets import Matched
@@ -114,19 +113,14 @@ def _check(options: argparse.Namespace) -> None:
     if options.output is not None and options.output.suffix != '.tsv':
         raise ArgumentsError(NOT_TSV.format(file=options.output))
     if options.output is not None:
-        try:  # before work: scoring may take long
+        # before work: scoring may take long
+        with raised_as(ArgumentsError, NOT_WRITTEN, OSError, file=options.output):
             options.output.parent.mkdir(parents=True, exist_ok=True)
             begun = options.output.exists()
             with options.output.open('a', encoding='utf-8'):
                 pass
             if not begun:
                 options.output.unlink()
-        except OSError as error:
-            raise _not_written(options.output, error) from error
-
-
-def _not_written(file: Path, error: OSError) -> ArgumentsError:
-    return ArgumentsError(NOT_WRITTEN.format(file=file, reason=one_line(error)))
 
 
 def _images(options: argparse.Namespace) -> Scored:
@@ -240,12 +234,10 @@ def _write(options: argparse.Namespace, scored: Scored) -> None:
     from bids_neurodecode.report.scored import write_score_page
 
     files = [options.output.with_suffix(end) for end in ('.tsv', '.json', '.html')]
-    try:
+    with raised_as(ArgumentsError, NOT_WRITTEN, OSError, file=options.output):
         write_tsv(files[0], scores_table(scored.scores))
         write_json(files[1], {**describe(scored.scores), 'Scoring': _facts(options, scored)})
         write_score_page(scored, files[0], files[2])
-    except OSError as error:
-        raise _not_written(options.output, error) from error
     print(WRITTEN.format(files=', '.join(map(str, files))))
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bids_neurodecode._version import __version__
-from bids_neurodecode.bids.provenance import LOCK_SECONDS, LOCKED
+from bids_neurodecode.bids.provenance import locked
 from bids_neurodecode.bids.sink import write_json, write_text, write_tsv
-from bids_neurodecode.errors import InputError, ResourceError
+from bids_neurodecode.errors import InputError
 from bids_neurodecode.report.results import ParticipantResults, common_form
 from bids_neurodecode.report.study import StudyResults, write_study_report
 from bids_neurodecode.study import StudyPlan, Variant
@@ -46,18 +46,11 @@ def gather_study(
     reasons
         Why some have none.
     """
-    from filelock import FileLock, Timeout
-
     plan = StudyPlan.from_json(plan_json)
     target = study_folder(call.output_dir, plan)
     file = target / '.study.lock'
-    try:
-        with FileLock(file, timeout=LOCK_SECONDS):
-            return {
-                'page': write_study(collect(plan, target, task, asked.split(), reasons), target)
-            }
-    except Timeout as error:
-        raise ResourceError(LOCKED.format(file=file, seconds=LOCK_SECONDS)) from error
+    with locked(file):
+        return {'page': write_study(collect(plan, target, task, asked.split(), reasons), target)}
 
 
 def study_folder(output_dir: Path, plan: StudyPlan) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_neurodecode.errors import DataError, InputError, retold
+from bids_neurodecode.errors import DataError, InputError, raised_as, retold
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, LabelArray, as_labels, region_table
 from bids_neurodecode.signals.templateflowfiles import (
@@ -35,7 +35,6 @@ from bids_neurodecode.spaces import (
     structures,
 )
 from bids_neurodecode.tables import as_table, read_rows, to_numbers
-from bids_neurodecode.text import one_line
 
 STRUCTURES = 'structures'
 """Name of the atlas that the data bring themselves, where they are no volumes."""
@@ -136,13 +135,12 @@ def _read(
     file: Path, table: Path, name: str, space: str | None, warnings: tuple[str, ...]
 ) -> Atlas:
     check_fetched(file)
-    try:
+    with (
+        retold(InputError, DataError),
+        raised_as(InputError, UNREADABLE, *image_damage(), file=file),
+    ):
         image = load_image(file)
         volume = np.asanyarray(image.dataobj)
-    except DataError as error:
-        raise InputError(str(error)) from error
-    except image_damage() as error:
-        raise InputError(UNREADABLE.format(file=file, reason=one_line(error))) from error
     labels = as_labels(volume, str(file))
     regions = region_table(_read_table(table))
     affine = np.asarray(image.affine, dtype=np.float64)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import ArgumentsError, DataError
+from bids_neurodecode.errors import ArgumentsError, DataError, raised_as
 from bids_neurodecode.extensions import EXTRACTORS, broken, installed, load
 from bids_neurodecode.extras import PACKAGED
 from bids_neurodecode.text import did_you_mean
@@ -254,10 +254,8 @@ def _make(table: Mapping[str, tuple[str, ...]], name: str, params: Mapping[str, 
         known = sorted({*table, *others})
         told = {'near': did_you_mean(name, known), 'names': ', '.join(known)}
         raise ArgumentsError(UNKNOWN_EXTRACTOR.format(name=name, **told))
-    try:
+    with raised_as(ArgumentsError, BAD_PARAMETERS, TypeError, name=name):
         extractor = make(*first, **({'layer': layer} if layer else {}), **params)
-    except TypeError as error:
-        raise ArgumentsError(BAD_PARAMETERS.format(name=name, reason=error)) from error
     if name in others and name not in table:
         if not isinstance(extractor, FeatureExtractor):
             raise broken(EXTRACTORS, name, NO_EXTRACTOR)
