@@ -25,6 +25,7 @@ from bids_neurodecode.systems.reconstruction.generation.steps.choice import (
 )
 from bids_neurodecode.systems.steps import own_features
 from bids_neurodecode.systems.steps.records import read_results
+from tests.running import HERE
 
 TR, N = 2.0, 150
 FILMS = ('one', 'two')
@@ -85,11 +86,10 @@ def call(data, out='out', level='participant', own='', movie='banded = "on"', mo
     root = data.root.parent
     file = root / f'{out}-{level}.toml'
     file.write_text(QUICK.format(features=own, movie=movie))
-    (root / 'here.yml').write_text('plugin: Linear\n')
     return main(
         [
             *(str(data.root), str(root / out), level, '-w', str(root / 'work')),
-            *('--skip-bids-validation', '--device', 'cpu', '--use-plugin', str(root / 'here.yml')),
+            *('--skip-bids-validation', '--device', 'cpu', *HERE),
             *('--config-file', str(file), *more),
         ]
     )
@@ -149,7 +149,7 @@ def test_films_are_known_by_their_features_alone(films):
 
 
 @pytest.mark.slow
-def test_a_template_names_the_features_of_films_that_are_not_there(films, tmp_path):
+def test_a_template_names_the_features_of_films_that_are_not_there(films, tmp_path, no_page):
     assert call(films, more=('--participant-label', '01')) == 0
     for name in FILMS:
         table = pd.read_csv(films.root / 'stimuli' / f'{name}.tsv', sep='\t')
@@ -267,11 +267,10 @@ def picture_call(data, out, *more, own='table = "mine.tsv"', encoding=''):
     root = data.root.parent
     file = root / f'{out}.toml'
     file.write_text(PICTURE_SETTINGS.format(features=own, encoding=encoding))
-    (root / 'here.yml').write_text('plugin: Linear\n')
     return main(
         [
             *(str(data.root), str(root / out), 'participant', '-w', str(root / 'work')),
-            *('--skip-bids-validation', '--device', 'cpu', '--use-plugin', str(root / 'here.yml')),
+            *('--skip-bids-validation', '--device', 'cpu', *HERE),
             *('--config-file', str(file), *more),
         ]
     )

@@ -8,6 +8,7 @@ from scipy.signal import detrend
 from sklearn.model_selection import GroupKFold
 
 from bids_neurodecode.cli.main import main
+from tests.running import HERE
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -69,13 +70,12 @@ def plain_ridge(train, y, test):
     return out
 
 
-def test_annotations_predict_the_other_scan_as_plain_ridge_says(shared, tmp_path):
+def test_annotations_predict_the_other_scan_as_plain_ridge_says(shared, tmp_path, no_page):
     data = shared / 'data' / 'sherlock'
     (tmp_path / 'settings.toml').write_text(SETTINGS)
-    (tmp_path / 'here.yml').write_text('plugin: Linear\n')
     common = ['-w', str(tmp_path / 'work'), '--skip-bids-validation', '--participant-label']
     common += [*PEOPLE, '--config-file', str(tmp_path / 'settings.toml')]
-    common += ['--use-plugin', str(tmp_path / 'here.yml')]
+    common += HERE
     for level in ('participant', 'group'):
         assert main([str(data), str(tmp_path / 'out'), level, *common]) == 0
     (file,) = (tmp_path / 'out/group').rglob('*stat-pearsonr_desc-linear_statmap.nii.gz')

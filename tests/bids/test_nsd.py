@@ -45,6 +45,7 @@ from tests.published import (
     read_record,
     stored_betas,
 )
+from tests.running import HERE
 
 
 @pytest.fixture(scope='module')
@@ -436,10 +437,7 @@ n_bootstrap = 50
 def run_app(data, folder, *options):
     (folder / 'settings.toml').write_text(SETTINGS)
     words = [str(data), str(folder / 'out'), 'participant', '-w', str(folder / 'work')]
-    code = main(
-        [*words, '--config-file', str(folder / 'settings.toml'), '--nprocs', '2', *options]
-    )
-    assert code == 0
+    assert main([*words, '--config-file', str(folder / 'settings.toml'), *HERE, *options]) == 0
     return folder / 'out'
 
 
