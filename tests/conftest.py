@@ -20,12 +20,17 @@ settings.load_profile('patient')
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share out files whole, and at the end, so that no worker waits, bad input case by case."""
+    """Share out files whole, and at the end, so that no worker waits, bad input case by case.
+
+    Both files that ask a trained movie network go to one worker, which trains it once.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            scope = super()._split_scope(nodeid)
+            scope: str = super()._split_scope(nodeid)
+            if scope.endswith(('test_film_explain.py', 'test_film_prediction.py')):
+                return 'explained'
             return nodeid if scope.endswith('test_bad_input.py') else scope
 
     return Files(config, log) if config.getvalue('dist') == 'loadfile' else None
