@@ -15,6 +15,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.signals.modelchoice import best_model
 from bids_neurodecode.simulate.dataset import simulate_dataset
 from bids_neurodecode.simulate.spec import SimulationSpec
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 SPACE = 'space-MNI152NLin2009aSym'
@@ -44,7 +45,7 @@ def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp('simulated')
     data = simulate_dataset(folder / 'data', SimulationSpec(n_subjects=1))
     places = [str(data), str(folder / 'out'), 'participant', '-w', str(folder / 'work')]
-    code = main([*places, '--preset', 'retrieval'])
+    code = main([*places, '--preset', 'retrieval', *HERE])
     assert code == 0
     truth = data / 'derivatives' / 'simulated-truth' / 'sub-01' / 'func'
     return folder / 'out', truth, folder / 'out' / 'sub-01' / 'func'
@@ -133,14 +134,14 @@ def test_held_out_images_are_identified_and_shuffled_ones_are_not(simulated):
 
 
 @pytest.mark.real
-def test_haxby_categories_of_held_out_runs(shared, tmp_path):
+def test_haxby_categories_of_held_out_runs(shared, tmp_path, no_page):
     """Betas of models B, C and D each name the category of 70 % of the blocks or more."""
     data = shared / 'data' / 'haxby2001'
     places = [str(data), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')]
     for model in 'BCD':
         settings = tmp_path / f'{model}.toml'
         settings.write_text(f'[betas]\nmodel = "{model}"\n')
-        options = ['--preset', 'retrieval', '--config-file', str(settings)]
+        options = ['--preset', 'retrieval', '--config-file', str(settings), *HERE]
         assert main([*places, *options]) == 0
         (file,) = (tmp_path / 'out').rglob('*_desc-linear_metrics.tsv')
         row = score(pd.read_csv(file, sep='\t'), 'ridge', 'single-trial', 'identification_top1')
