@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from bids_neurodecode.cli import main, tools
+from tests.running import HERE
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 MARKED = re.compile(r'<!-- run -->\n```(console|python)\n(.*?)```', re.DOTALL)
@@ -66,7 +67,7 @@ def follow(page: str, small: list[str], fast: Path, environment: dict[str, str])
                 assert tools.main([*words[1:], *small, '--voxel-size', '18']) == 0, command
             elif words[0] == 'bids_neurodecode':
                 option = '--preset' if '--config-file' in words else '--config-file'
-                assert main.main([*words[1:], option, str(fast)]) == 0, command
+                assert main.main([*words[1:], option, str(fast), *HERE]) == 0, command
             else:
                 subprocess.run(command, shell=True, check=True)
     return printed.getvalue()

@@ -13,6 +13,7 @@ from bids_neurodecode.simulate.spec import SimulationSpec
 from bids_neurodecode.systems.encoding.encoders import NO_HEAD
 from bids_neurodecode.systems.encoding.shared import OTHER_BANDS
 from bids_neurodecode.systems.encoding.steps.group import NOT_A_HEAD, TOO_FEW
+from tests.running import HERE, without_pages
 
 pytestmark = pytest.mark.slow
 SETTINGS = """
@@ -34,10 +35,9 @@ HEAD = 'group/models/task-images_desc-shared_model.safetensors'
 def call(folder: Path, level: str, *more: str, encoding: str = '', out: str = 'out') -> int:
     file = folder / f'settings{len(list(folder.glob("settings*")))}.toml'
     file.write_text(SETTINGS.format(encoding=encoding))
-    (folder / 'linear.yml').write_text('plugin: Linear\n')
     places = [str(folder / 'data'), str(folder / out), level, '-w', str(folder / 'work')]
     common = ['--skip-bids-validation', '--device', 'cpu', '--config-file', str(file)]
-    return main([*places, *common, '--use-plugin', str(folder / 'linear.yml'), *more])
+    return main([*places, *common, *HERE, *more])
 
 
 def shared(folder: Path) -> str:
@@ -52,7 +52,8 @@ def trained(tmp_path_factory):
     )
     simulate_dataset(folder / 'data', spec)
     people = ('--participant-label', '01', '02', '03')
-    assert call(folder, 'participant', *people) == 0
+    with without_pages():
+        assert call(folder, 'participant', *people) == 0
     assert call(folder, 'group', *people, encoding='model = "shared"') == 0
     return folder
 
