@@ -16,6 +16,7 @@ from bids_neurodecode.signals.hrf import hrf_library
 from bids_neurodecode.spaces import load_image, one_each, space_of
 from tests.datasets import make_dataset, write_table
 from tests.meshes import write_mesh
+from tests.running import HERE
 
 pytestmark = pytest.mark.slow
 CONDITIONS = ('face', 'house', 'tool')
@@ -106,7 +107,6 @@ def conditions(tmp_path_factory):
         write_gifti(file, head, values.astype(np.float32), 2.0)
         write_cifti(file, head, values.astype(np.float32), 2.0)
     write_meshes(data.bold().parent.parent, SIDE)
-    (folder / 'linear.yml').write_text('plugin: Linear\n')
     (folder / 'settings.toml').write_text(
         '[betas]\nmodel = "B"\n[evaluation]\nn_permutations = 20\nn_bootstrap = 20\n'
         '[conditions]\nsearchlight = 4.5\n'
@@ -121,9 +121,8 @@ def test_searchlights_find_the_patch(conditions, form, no_page):
     code = main(
         [
             *(str(conditions / 'data'), str(out), 'participant', '-w', str(work)),
-            *('--skip-bids-validation', '--nprocs', '1', '--space', SPACES[form]),
+            *('--skip-bids-validation', *HERE, '--space', SPACES[form]),
             *('--config-file', str(conditions / 'settings.toml')),
-            *('--use-plugin', str(conditions / 'linear.yml')),
         ]
     )
     assert code == 0
@@ -200,7 +199,6 @@ def films(tmp_path_factory):
         write_image(folder / f'atlas-{form}_{end}', space.image(own))
         table = [['index', 'name'], [1, 'left patch'], [2, 'right patch']]
         write_table(folder / f'atlas-{form}_dseg.tsv', table)
-    (folder / 'linear.yml').write_text('plugin: Linear\n')
     return folder
 
 
@@ -223,8 +221,8 @@ def test_disturbing_the_patch_costs_the_film(films, form, no_page):
     code = main(
         [
             *(str(films / 'data'), str(out), 'participant', '-w', str(films / f'work-{form}')),
-            *('--skip-bids-validation', '--nprocs', '1', '--space', SPACES[form]),
-            *('--use-plugin', str(films / 'linear.yml'), '--config-file', str(settings)),
+            *('--skip-bids-validation', *HERE, '--space', SPACES[form]),
+            *('--config-file', str(settings)),
         ]
     )
     assert code == 0
