@@ -366,7 +366,7 @@ class _Fit:
             return self.given.alphas[0]
         if self.given.per_target:
             return None
-        return min(self.tried, key=lambda alpha: self.tried[alpha])
+        return min(self.given.alphas, key=lambda alpha: self.tried[alpha])
 
 
 def _each(choices: Iterable[Sequence[float]]) -> list[float]:

@@ -173,7 +173,6 @@ class LargeSystem:
     ) -> None:
         self.folds = folds
         self._kernel = _Kernel(X, order)
-        self._known: tuple[_LargeSeen, float, FloatArray] | None = None
 
     def with_folds(self, folds: Sequence[Rows]) -> LargeSystem:
         """Return the same system with other folds: both share the kernel and what is inverted.
@@ -184,7 +183,7 @@ class LargeSystem:
             The rows of each, ascending.
         """
         other = copy.copy(self)
-        other.folds, other._known = folds, None
+        other.folds = folds
         return other
 
     def see(self, targets: npt.NDArray[np.float32]) -> _LargeSeen:
@@ -216,7 +215,9 @@ class LargeSystem:
                 yield index, rows, cho_solve(factor, dual[rows]).astype(np.float32)
 
     def dual(self, part: _LargeSeen, penalty: float) -> FloatArray:
-        """Return dual weights, (n_samples, n_targets); those of the last call are kept.
+        """Return dual weights, (n_samples, n_targets).
+
+        Those of the last call are kept, once for all systems that share the kernel.
 
         Parameters
         ----------
@@ -225,12 +226,13 @@ class LargeSystem:
         penalty
             One for all of them.
         """
-        if self._known is None or self._known[:2] != (part, penalty):
-            self._known = None
-            self._kernel.invert(penalty)
+        kernel = self._kernel
+        if kernel.known is None or kernel.known[:2] != (part, penalty):
+            kernel.known = None
+            kernel.invert(penalty)
             targets = np.asarray(part.targets, dtype=np.float64, order='F')
-            self._known = part, penalty, self._kernel.solve(targets)
-        return self._known[2]
+            kernel.known = part, penalty, kernel.solve(targets)
+        return kernel.known[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,6 +271,7 @@ class _Kernel:
         self._diagonal = self._values.diagonal().copy()
         self._size = _largest(self._values)
         self._penalty: float | None = None
+        self.known: tuple[_LargeSeen, float, FloatArray] | None = None
 
     def invert(self, alpha: float) -> None:
         n, size = len(self._values), self._size

@@ -266,7 +266,7 @@ def test_sets_of_targets_together_are_what_they_are_alone(sets, is_large):
             patch.setattr(large, 'AT_ONCE', 7)
         together = Factorisation(X, groups=groups, n_folds=4).fit_all(wanted, block=4)
     for one, expected in zip(together, alone, strict=True):
-        # all penalties are as good for a target that does not vary
+        # all penalties are as good for a target that does not vary, and sets have other orders
         varies = np.isfinite(expected.ridge.cv_r2)
         np.testing.assert_array_equal(one.ridge.alphas[varies], expected.ridge.alphas[varies])
         np.testing.assert_allclose(one.ridge.cv_r2, expected.ridge.cv_r2, atol=1e-5)
@@ -276,6 +276,39 @@ def test_sets_of_targets_together_are_what_they_are_alone(sets, is_large):
             found = expected.predict(new, renorm)
             atol = 1e-5 * max(1.0, np.abs(found).max())
             np.testing.assert_allclose(one.predict(new, renorm), found, atol=atol)
+
+
+@pytest.mark.parametrize('per_target', [False, True])
+def test_of_penalties_that_are_as_good_the_first_is_taken(monkeypatch, per_target):
+    """One penalty for all is the first of the set's own, whatever order other sets have."""
+    X, Y, _ = make_data()
+    flat = np.full((len(X), 3), 1.5, dtype=np.float32)
+    falling = ALPHAS if per_target else [*reversed(ALPHAS)]
+    for limit in (large.LARGE, 10):
+        monkeypatch.setattr(large, 'LARGE', limit)
+        wanted = [Targets(Y, ALPHAS), Targets(flat, falling, per_target=per_target)]
+        _, found = Factorisation(X).fit_all(wanted)
+        np.testing.assert_array_equal(found.ridge.alphas, np.float32(falling[0]))
+
+
+def test_no_more_is_held_of_several_sets_than_of_one(monkeypatch):
+    """Dual weights of one set at a time, also of shuffled ones."""
+    monkeypatch.setattr(large, 'LARGE', 10)
+    X, Y, _ = make_data(300, 310)
+    Y = np.tile(Y, (1, 100))
+    order = np.random.default_rng(0).permutation(len(X))
+    peaks = []
+    for n_sets in (1, 4):
+        orders = [None if n % 2 else order for n in range(n_sets)]
+        weights = [np.empty((len(X), Y.shape[1]), dtype=np.float32) for _ in orders]
+        known = Factorisation(X)
+        tracemalloc.start()
+        known.fit_all(
+            [Targets(Y, ALPHAS, weights=w, order=o) for w, o in zip(weights, orders, strict=True)]
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 0.5 * 12 * Y.size
 
 
 def test_each_penalty_is_inverted_once_for_all_targets(monkeypatch):
