@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ MAPPED_BYTES = 2**24
 """Arrays of less are held in memory."""
 BLOCK_BYTES = 2**27
 """Of the doubles that are held at a time."""
+BROKEN_ARRAY = (OSError, ValueError, EOFError, BadZipFile)
+"""What NumPy raises of a file that is none of its arrays: empty, or a ZIP file that breaks off."""
 
 
 def room(

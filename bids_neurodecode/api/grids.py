@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError, UsageError, raised_as
 from bids_neurodecode.samples import VoxelMask, form_codes
-from bids_neurodecode.spaces import Space, sidecar_of, space_of, volume_seconds
+from bids_neurodecode.spaces import Space, image_damage, sidecar_of, space_of, volume_seconds
 from bids_neurodecode.typing import BoolArray, Float32Array
 
 UNKNOWN_IMAGE = (
@@ -255,7 +254,7 @@ def _open_file(path: Path, run: int, least: int) -> Series:
     opened = _open(open_image(path), run, least=least)
 
     def read() -> Float32Array:
-        with raised_as(InputError, DAMAGED, EOFError, OSError, ValueError, zlib.error, file=path):
+        with raised_as(InputError, DAMAGED, *image_damage(), file=path):
             return opened.read()
 
     seconds = opened.repetition_time or _period_of(path)

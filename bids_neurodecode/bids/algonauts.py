@@ -31,6 +31,7 @@ from bids_neurodecode.bids.sink import write_image
 from bids_neurodecode.bids.stimuli import check_image
 from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
+from bids_neurodecode.mapped import BROKEN_ARRAY
 from bids_neurodecode.samples import VoxelMask
 from bids_neurodecode.spaces import Space
 
@@ -198,7 +199,7 @@ def _array(file: Path, root: Path) -> npt.NDArray[np.generic]:
     check_fetched(file)
     if not file.is_file():
         raise InputError(NO_FILE.format(file=file, folder=root))
-    with raised_as(InputError, BAD_ARRAY, OSError, ValueError, EOFError, file=file):
+    with raised_as(InputError, BAD_ARRAY, *BROKEN_ARRAY, file=file):
         found: npt.NDArray[np.generic] = np.load(file, mmap_mode='r', allow_pickle=False)
     return found
 

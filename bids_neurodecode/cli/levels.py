@@ -73,9 +73,6 @@ def participant_level(
     run_id
         Of this run.
     """
-    from bids_neurodecode.levels.participant import init_run_wf
-    from bids_neurodecode.levels.unchanged import keys_of, remember
-
     people = inputs.participants
     run = run_settings(arguments, config, inputs, run_id)
     if not people:
@@ -87,6 +84,9 @@ def participant_level(
         write_dataset(arguments, config, inputs, _earlier_results(arguments, inputs))
         if arguments.writes_texts_only:
             return _write_texts(arguments, run.output_dir, labels)
+        from bids_neurodecode.levels.participant import init_run_wf
+        from bids_neurodecode.levels.unchanged import keys_of, remember
+
         with hold(run.work_dir, labels, jobs=jobs):
             _remove_earlier(arguments, people, run)
             workflow = init_run_wf(people, run, inputs.everyone)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_neurodecode.config import AtlasSettings, RoiFile
-from bids_neurodecode.errors import DataError, InputError
+from bids_neurodecode.errors import InputError, raised_as
 from bids_neurodecode.fetched import check_fetched
 from bids_neurodecode.signals.atlas import Atlas, LabelArray, region_table
 from bids_neurodecode.signals.atlasfiles import check_space, load_atlas
-from bids_neurodecode.spaces import Space, load_image, space_of
-from bids_neurodecode.text import one_line
+from bids_neurodecode.spaces import Space, image_damage, load_image, space_of
 
 NO_FILE = 'There is no file {file} of the region {name}. Correct atlas.rois.'
 UNREADABLE = 'Cannot read {file} of the region {name}: {reason}. Give NIfTI, GIFTI or CIFTI.'
@@ -166,18 +164,9 @@ def read_region(name: str, given: RoiFile, space: str | None, columns: Space | N
 
 def _read(file: Path, name: str) -> tuple[Any, npt.NDArray[Any]]:
     """Read one map, (x, y, z)."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    damage = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
-    try:
+    with raised_as(InputError, UNREADABLE, *image_damage(), file=file, name=name):
         image = load_image(file)
         values: npt.NDArray[Any] = np.asanyarray(image.dataobj)
-    except DataError:
-        raise
-    except damage as error:
-        reason = one_line(error)
-        raise InputError(UNREADABLE.format(file=file, name=name, reason=reason)) from error
     n_maps = int(np.prod(values.shape[3:]))
     if values.ndim < 3 or n_maps != 1:
         raise InputError(NOT_ONE_MAP.format(file=file, name=name, n=n_maps))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import InputError, raised_as
+from bids_neurodecode.spaces import image_damage
 from bids_neurodecode.typing import FloatArray
 
 UNREADABLE_RUN = 'Cannot read the run {file} as noise: {reason}. Give a 4-D NIfTI file.'
@@ -111,11 +112,7 @@ def read_noise(
 
 
 def _read_series(file: Path) -> tuple[FloatArray, FloatArray, float]:
-    from nibabel.filebasedimages import ImageFileError
-
-    with raised_as(
-        InputError, UNREADABLE_RUN, OSError, ValueError, EOFError, ImageFileError, file=file
-    ):
+    with raised_as(InputError, UNREADABLE_RUN, *image_damage(), file=file):
         image = nib.load(file)
         values = np.asarray(image.dataobj, dtype=np.float64)
     if values.ndim != 4:

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_neurodecode.errors import (
-    BROKEN_TEXT,
     ArgumentsError,
     DataError,
     InputError,
     ResourceError,
     raised_as,
 )
+from bids_neurodecode.mapped import BROKEN_ARRAY
 from bids_neurodecode.stimuli.borders import Borders, Brightest, borders_of_keys, find_borders
 from bids_neurodecode.stimuli.films import (
     NO_FRAMES,
@@ -215,7 +215,9 @@ def open_store(path: Path) -> FilmStore:
     DataError
         If it is damaged.
     """
-    with raised_as(DataError, UNREADABLE_STORE, *BROKEN_TEXT, KeyError, file=path):
+    with raised_as(
+        DataError, UNREADABLE_STORE, *BROKEN_ARRAY, RecursionError, KeyError, file=path
+    ):
         frames = np.load(path, mmap_mode='r', allow_pickle=False)
         notes = json.loads(path.with_suffix('.json').read_text('utf-8'))['notes']
     return FilmStore(frames, path, tuple(notes))

@@ -19,6 +19,7 @@ from bids_neurodecode import tables
 from bids_neurodecode.errors import DataError, InputError, retold
 from bids_neurodecode.fetched import check_fetched, state_of
 from bids_neurodecode.headers import check_dataset
+from bids_neurodecode.mapped import BROKEN_ARRAY
 from bids_neurodecode.stimuli.tables import ALL, KEYS, SUFFIXES, TIMES, FeatureTable, is_table
 from bids_neurodecode.text import one_line
 from bids_neurodecode.typing import Float32Array
@@ -51,7 +52,7 @@ CLOCK_SHAPE = (
 
 
 DAMAGE = (
-    *(OSError, EOFError, MemoryError, ArithmeticError, LookupError, ValueError, TypeError),
+    *(*BROKEN_ARRAY, MemoryError, ArithmeticError, LookupError, TypeError),
     *(AttributeError, RuntimeError, SyntaxError, TokenError),
 )
 """What NumPy, h5py and safetensors raise for files that are damaged."""

@@ -96,7 +96,10 @@ def test_vertices_that_are_not_told_are_counted_and_said(tmp_path):
     ('damage', 'message'),
     [
         (lambda fmri: (fmri / 'rh_training_fmri.npy').unlink(), algonauts.NO_FILE),
-        (lambda fmri: (fmri / 'rh_training_fmri.npy').write_bytes(b'no'), algonauts.BAD_ARRAY),
+        *(
+            (lambda fmri, x=x: (fmri / 'rh_training_fmri.npy').write_bytes(x), algonauts.BAD_ARRAY)
+            for x in (b'', b'no', b'PK\x03\x04 breaks off')
+        ),
         (
             lambda fmri: np.save(fmri / 'rh_training_fmri.npy', np.ones((3, 4), np.float32)),
             algonauts.DIFFERENT,

@@ -1,5 +1,6 @@
 """Whole simulated datasets: valid, deterministic, honest about themselves."""
 
+import gzip
 import hashlib
 import json
 import subprocess
@@ -507,8 +508,17 @@ def test_bad_real_run(shape, step, says, tmp_path):
         realnoise.read_noise(tmp_path / 'run.nii', places, 2.0, 80)
 
 
-def test_real_run_that_is_none(tmp_path):
-    (tmp_path / 'run.nii.gz').write_bytes(b'nothing')
+@pytest.mark.parametrize('damage', ['nothing', 'bytes', 'header'])
+def test_real_run_that_is_none(tmp_path, damage):
+    values = np.random.default_rng(0).integers(3, size=(9, 9, 9, 50)).astype(np.float32)
+    image = nib.Nifti1Image(values, np.eye(4))
+    content = bytearray(image.to_bytes())
+    if damage == 'header':
+        content[70:72] = b'\xff\x7f'  # no type of data has that number
+    packed = bytearray(gzip.compress(bytes(content)))
+    if damage == 'bytes':
+        packed[len(packed) // 2 :] = b'\xff' * (len(packed) - len(packed) // 2)
+    (tmp_path / 'run.nii.gz').write_bytes(b'nothing' if damage == 'nothing' else packed)
     with pytest.raises(InputError, match=matches(realnoise.UNREADABLE_RUN)):
         realnoise.read_noise(tmp_path / 'run.nii.gz', np.zeros((3, 3)), 2.0, 80)
 

@@ -105,9 +105,10 @@ def test_what_a_killed_process_left_is_no_store(film, tmp_path):
 
 def test_damage_is_told(film, tmp_path):
     path = build_store(film, tmp_path, RECIPE).path
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(DataError, match='Delete it to rebuild'):
-        open_store(path)
+    for content in (path.read_bytes()[:-1000], b'', b'PK\x03\x04 breaks off'):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match='Delete it to rebuild'):
+            open_store(path)
 
 
 def _build_and_count(args):

@@ -185,8 +185,9 @@ def test_bands_that_do_not_fit_are_refused(tmp_path, bands, message):
 
 
 @pytest.mark.parametrize('name', ['x.npy', 'x.h5', 'x.safetensors', 'x.tsv'])
-def test_damaged_files_are_named(tmp_path, name):
-    (tmp_path / name).write_bytes(b'\x00\x01damaged')
+@pytest.mark.parametrize('content', [b'\x00\x01damaged', b'', b'PK\x03\x04\x00 breaks off'])
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=re.escape(str(tmp_path / name))):
         read_features(tmp_path / name)
 
