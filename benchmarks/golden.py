@@ -191,15 +191,6 @@ DATA = {
 HAXBY = Path(os.environ.get('BIDS_NEURODECODE_SHARED', ROOT.parent / 'shared')) / 'data/haxby2001'
 MADE = {'nsd': make_nsd, 'haxby': lambda place: HAXBY.exists() and place.symlink_to(HAXBY)}
 """What writes data that are not simulated: the layout of NSD, and those of Haxby et al. (2001)."""
-PAGELESS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from bids_neurodecode.cli.main import main
-from tests.running import without_pages
-with without_pages():
-    sys.exit(main(sys.argv[2:]))
-"""
-"""The program without the pages of its results, which take longest; the repository comes first."""
 SKIPPED = '{name}: skipped, {data} is not there (for Haxby, set BIDS_NEURODECODE_SHARED)\n'
 
 
@@ -215,12 +206,11 @@ def simulate(folder: Path, names: set[str]) -> None:
             MADE[name](place)
 
 
-def run(folder: Path, label: str, names: list[str], *, pages: bool = True) -> int:
-    """Run what is named, with pages or without; return how many failed.
+def run(folder: Path, label: str, names: list[str]) -> int:
+    """Run what is named; return how many failed.
 
     Records hold the paths of what they speak of, so that nothing can be moved afterwards.
     """
-    program = ['-m', 'bids_neurodecode.cli'] if pages else ['-c', PAGELESS, str(ROOT)]
     simulate(folder, {RUNS[name].data for name in names})
     failed = 0
     for name in names:
@@ -243,7 +233,7 @@ def run(folder: Path, label: str, names: list[str], *, pages: bool = True) -> in
         (place / 'settings.toml').write_text(golden.settings)
         (place / 'plugin.yml').write_text('plugin: Linear\n')
         command = [
-            *(sys.executable, *program, str(data), str(out), golden.level),
+            *(sys.executable, '-m', 'bids_neurodecode.cli', str(data), str(out), golden.level),
             *('-w', str(place / 'work'), '--skip-bids-validation', '--device', 'cpu'),
             *('--use-plugin', str(place / 'plugin.yml'), '--omp-nthreads', '1'),
             *('--config-file', str(place / 'settings.toml'), *options),

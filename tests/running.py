@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 HERE = ['--use-plugin', str(Path(__file__).with_name('data') / 'here.yml')]
-"""Options that run nodes in the test's own process: a worker imports for seconds.
+"""Options that run nodes in the test's own process: a worker imports for seconds."""
+WORKERS = ['--nprocs', '1']
+"""Options that run nodes in a worker.
 
-Workers are what ``test_resilience``, ``test_extension`` and the films of ``test_science`` start.
+Small generators, conditions, groups of images, :mod:`.test_resilience`, :mod:`.test_extension` and
+the films of :mod:`.test_science` do: each kind of step is seen to leave the process that plans it.
 """
 
 

@@ -155,7 +155,7 @@ def test_the_mask_of_reliable_voxels_is_a_region_of_a_later_run(estimated, no_pa
     assert any(line.endswith(said) for line in (*record['warnings'], *record['notes']))
 
 
-def test_conditions_alone_have_betas_too(estimated, tmp_path, no_page):
+def test_conditions_alone_have_betas_too(estimated, tmp_path):
     """The same data without files of images: trial_type names what was shown."""
     import shutil
 

@@ -14,7 +14,7 @@ from bids_neurodecode.cli.main import main
 from bids_neurodecode.cli.validation import validate_dataset
 from bids_neurodecode.signals.hrf import hrf_library
 from tests.datasets import make_dataset, write_table
-from tests.running import HERE
+from tests.running import HERE, WORKERS
 
 pytestmark = pytest.mark.slow
 CONDITIONS = ('007', 'big house/left', 'shown')
@@ -64,13 +64,13 @@ def analysed(tmp_path_factory):
     nib.save(nib.Nifti1Image(labels, affine), folder / 'halves_dseg.nii.gz')
     write_table(folder / 'halves_dseg.tsv', [['index', 'name'], [1, 'Signal'], [2, 'Noise']])
     (folder / 'fast.toml').write_text(f'{FAST}[atlas]\nfile = "{folder / "halves_dseg.nii.gz"}"\n')
-    assert call(folder, '--config-file', str(folder / 'fast.toml')) == 0
+    assert call(folder, '--config-file', str(folder / 'fast.toml'), where=WORKERS) == 0
     return folder
 
 
-def call(folder, *more, level='participant'):
+def call(folder, *more, level='participant', where=HERE):
     places = [str(folder / 'data'), str(folder / 'out'), level, '-w', str(folder / 'work')]
-    return main([*places, *HERE, *more])
+    return main([*places, *where, *more])
 
 
 def table(folder, name, label='01'):
@@ -225,7 +225,7 @@ def test_betas_that_cannot_be_split_are_refused_before_work_starts(
     assert message in capsys.readouterr().err
 
 
-def test_betas_that_were_written_are_taken_again(analysed, no_page):
+def test_betas_that_were_written_are_taken_again(analysed):
     """The program's own betas, as those of a derivatives dataset, give the same scores."""
     file = analysed / 'again.toml'
     text = (analysed / 'fast.toml').read_text().replace('searchlight = 4.0', '')

@@ -486,7 +486,7 @@ def test_a_partition_has_figures(tmp_path):
 
 
 @pytest.mark.real
-def test_haxby_categories_from_predicted_responses(shared, tmp_path, no_page):
+def test_haxby_categories_from_predicted_responses(shared, tmp_path):
     """The category of most blocks is the one whose predicted response is the most similar."""
     data = shared / 'data' / 'haxby2001'
     places = [str(data), str(tmp_path / 'out'), 'participant', '-w', str(tmp_path / 'work')]

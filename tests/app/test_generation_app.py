@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from bids_neurodecode.workflow.files import save_json
 from bids_neurodecode.workflow.process import MADE
 from bids_neurodecode.workflow.step import PROCESS
 from tests.browser import chromium, find_browser
-from tests.running import HERE
+from tests.running import HERE, WORKERS
 
 pytestmark = pytest.mark.slow
 TINY = """
@@ -58,21 +59,24 @@ n_steps = 4
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-    """One participant who saw 15 images twice, with a generator that hardly learned."""
+    """One participant who saw 15 images twice, with a generator that hardly learned.
+
+    Both its training and its use run in workers, and what these start.
+    """
     folder = tmp_path_factory.mktemp('pictures')
     spec = SimulationSpec(n_subjects=1, n_runs=2, n_images=15, n_repeats=2, voxel_size=14.0, snr=3)
     simulate_dataset(folder / 'data', spec)
-    assert call(folder, 'out', 'small') == 0
+    assert call(folder, 'out', 'small', where=WORKERS) == 0
     return folder
 
 
-def call(folder: Path, out: str, generator: str, *more: str) -> int:
+def call(folder: Path, out: str, generator: str, *more: str, where: Sequence[str] = HERE) -> int:
     settings = folder / f'{generator}.toml'
     settings.write_text(TINY.format(generator=generator))
     return main(
         [
             *(str(folder / 'data'), str(folder / out), 'participant', '-w', str(folder / 'work')),
-            *('--skip-bids-validation', *HERE, '--device', 'cpu'),
+            *('--skip-bids-validation', *where, '--device', 'cpu'),
             *('--config-file', str(settings), *more),
         ]
     )
@@ -210,7 +214,7 @@ def test_the_page_has_at_most_twelve_screens(trained, tmp_path):
 
 def test_new_responses_become_pictures_too(trained, check_pybids):
     options = ('--mode', 'predict', '--models-from', str(trained / 'out'))
-    assert call(trained, 'applied', 'small', *options) == 0
+    assert call(trained, 'applied', 'small', *options, where=WORKERS) == 0
     check_pybids(trained / 'applied', trained / 'data')
     found = pictures(trained, 'applied')
     assert len(found) == 2 * 15

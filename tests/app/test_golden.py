@@ -208,7 +208,7 @@ def allowance(name: str) -> float:
 
 def run(folder: Path, kinds: tuple[str, ...]) -> dict[str, dict]:
     """Run kinds and summarise what they write."""
-    failed = golden.run(folder, 'now', list(kinds), pages=False)
+    failed = golden.run(folder, 'now', list(kinds))
     logs = [file.read_text('utf-8')[-2000:] for file in (folder / 'now').glob('*/log.txt')]
     assert not failed, '\n'.join(logs)
     found: dict[str, dict] = {}

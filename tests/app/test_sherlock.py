@@ -70,7 +70,7 @@ def plain_ridge(train, y, test):
     return out
 
 
-def test_annotations_predict_the_other_scan_as_plain_ridge_says(shared, tmp_path, no_page):
+def test_annotations_predict_the_other_scan_as_plain_ridge_says(shared, tmp_path):
     data = shared / 'data' / 'sherlock'
     (tmp_path / 'settings.toml').write_text(SETTINGS)
     common = ['-w', str(tmp_path / 'work'), '--skip-bids-validation', '--participant-label']
