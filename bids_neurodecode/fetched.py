@@ -11,7 +11,8 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -256,21 +257,33 @@ def read_part(read: Callable[..., Any], folder: Path, weights: str, **options: A
     InputError
         If it is damaged.
     """
+    with part_of(weights, folder.parent, folder.name):
+        return read(folder, local_files_only=True, **options)
+
+
+@contextmanager
+def part_of(weights: str, folder: Path, part: str) -> Iterator[None]:
+    """Tell what is raised of a damaged file as an error that names the part of the weights.
+
+    Parameters
+    ----------
+    weights
+        Name of the entry.
+    folder
+        Of the part.
+    part
+        A folder or file in it.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
     from safetensors import SafetensorError
 
-    with raised_as(
-        InputError,
-        BAD_PART,
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        SafetensorError,
-        part=folder.name,
-        folder=folder.parent,
-        weights=weights,
-    ):
-        return read(folder, local_files_only=True, **options)
+    damage = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
+    with raised_as(InputError, BAD_PART, *damage, part=part, folder=folder, weights=weights):
+        yield
 
 
 def need_files(folder: Path, weights: str, files: Iterable[str]) -> None:

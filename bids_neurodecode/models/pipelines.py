@@ -20,7 +20,7 @@ import torch
 
 from bids_neurodecode.algebra import check_device
 from bids_neurodecode.errors import BROKEN_TEXT, ArgumentsError, InputError, raised_as
-from bids_neurodecode.fetched import BAD_PART, read_part
+from bids_neurodecode.fetched import BAD_PART, part_of, read_part
 from bids_neurodecode.models.clip_targets import clip_pixels
 from bids_neurodecode.models.diffusion import (
     DiffusionSettings,
@@ -378,14 +378,8 @@ def _assemble(kind: Any, folder: Path, stage: Stage, recipe: str, dtype: torch.d
     """Read a pipeline part by part, where diffusers does not find a class that its index names."""
     import transformers
 
-    with raised_as(
-        InputError,
-        BAD_PART,
-        *BROKEN_TEXT,
-        part=folder.name,
-        folder=folder.parent,
-        weights=stage.weights,
-    ):
+    told = {'part': folder.name, 'folder': folder.parent, 'weights': stage.weights}
+    with raised_as(InputError, BAD_PART, *BROKEN_TEXT, **told):
         index = json.loads((folder / 'model_index.json').read_text('utf-8'))
     parts: dict[str, Any] = {}
     for name, value in index.items():
@@ -413,17 +407,7 @@ def _adapt(pipeline: Any, adapter: Adapter, folder: Path) -> None:
     """Load an IP-Adapter, as safetensors where it is there, else as ``.bin``."""
     names = [f'{adapter.file}{ending}' for ending in ('.safetensors', '.bin')]
     name = next((n for n in names if (folder / adapter.folder / n).is_file()), names[0])
-    with raised_as(
-        InputError,
-        BAD_PART,
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        part=name,
-        folder=folder,
-        weights=adapter.weights,
-    ):
+    with part_of(adapter.weights, folder, name):
         pipeline.load_ip_adapter(
             str(folder),
             subfolder=adapter.folder,

@@ -19,13 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bids_neurodecode.errors import (
-    ArgumentsError,
-    DataError,
-    InputError,
-    ResourceError,
-    raised_as,
-)
+from bids_neurodecode.errors import ArgumentsError, DataError, InputError, ResourceError, raised_as
 from bids_neurodecode.mapped import BROKEN_ARRAY
 from bids_neurodecode.stimuli.borders import Borders, Brightest, borders_of_keys, find_borders
 from bids_neurodecode.stimuli.films import (

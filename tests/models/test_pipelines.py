@@ -431,3 +431,14 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match='has no Versatile Diffusion any more'):
         diffusion.text_network()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('ending', ['.safetensors', '.bin'])
+def test_a_damaged_adapter_is_named(tmp_path, ending):
+    write_weights('sdxl-ip-adapter', tmp_path)
+    recipe = small('sdxl-ip-adapter')
+    places = {entry: tmp_path / entry for entry in recipe.weights}
+    (tmp_path / 'ip-adapter/sdxl_models' / f'ip-adapter_sdxl{ending}').write_bytes(b'no weights')
+    with pytest.raises(InputError, match=rf'ip-adapter_sdxl\{ending}'):
+        pipelines.load_pipelines(recipe, places, MemorySettings())
